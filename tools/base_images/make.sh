@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Makes stand-ins for the base images of the examples from Debian's packages, as OCI archives:
+#
+#   tools/base_images/make.sh [busybox] [debian] [python] [node]      (default: all)
+#
+# They go to $COOPER_BASE_IMAGES (default: ~/.cache/cooper/base-images) and are kept between runs.
+# Needs root, mmdebstrap, busybox-static and python3; packages come from the machine's own apt sources.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+out=${COOPER_BASE_IMAGES:-${XDG_CACHE_HOME:-$HOME/.cache}/cooper/base-images}
+mkdir -p "$out"
+work=$(mktemp -d "$out/work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+exec 9>"$out/.lock"
+flock 9
+
+suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+
+# The machine's configured sources of this suite, one line each.
+sources() {
+    apt-get indextargets --format 'deb [$(SIGNED_BY)] $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+        sed -e 's/^deb \[\]/deb/' -e 's/^deb \[\(.*\)\]/deb [signed-by=\1]/' |
+        awk -v s="$suite" '{ for (i = 1; i <= NF; i++) if ($i == s || $i == s"-updates" || $i == s"-security") print }' |
+        sort -u
+}
+
+# rootfs NAME PACKAGES [mmdebstrap options…]: a minimal Debian with these packages, as $work/NAME.tar
+rootfs() {
+    local name=$1 packages=$2
+    shift 2
+    sources | mmdebstrap --quiet --variant=minbase --include="$packages" --aptopt='Acquire::Languages "none"' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+        --customize-hook='rm -rf "$1"/var/cache/apt/*.bin "$1"/var/log/*.log "$1"/var/log/apt' \
+        --customize-hook='rm -f "$1"/etc/resolv.conf "$1"/etc/hostname' \
+        "$@" "$suite" "$work/$name.tar"
+}
+
+make_busybox() {
+    local root=$work/busybox
+    mkdir -p "$root"/{bin,etc,home,proc,root,sys,tmp,usr/bin,usr/sbin,sbin,var,dev}
+    chmod 1777 "$root/tmp"
+    chmod 0700 "$root/root"
+    cp "$(command -v busybox)" "$root/bin/busybox"
+    "$root/bin/busybox" --list-full | while read -r applet; do
+        mkdir -p "$root/$(dirname "$applet")"
+        [ -e "$root/$applet" ] || ln -s /bin/busybox "$root/$applet"
+    done
+    printf 'root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n' >"$root/etc/passwd"
+    printf 'root:x:0:\ndaemon:x:1:\nusers:x:100:\nnobody:x:65534:\n' >"$root/etc/group"
+    tar -C "$root" --sort=name --mtime=@1704067200 --owner=0 --group=0 --numeric-owner -cf "$work/busybox.tar" .
+    "$here/oci_archive.py" --out "$out/busybox.tar" --layer "$work/busybox.tar" --cmd sh \
+        --name docker.io/library/busybox:latest --name docker.io/library/alpine:latest --name docker.io/library/alpine:3.18
+}
+
+make_debian() {
+    rootfs debian ca-certificates
+    "$here/oci_archive.py" --out "$out/debian.tar" --layer "$work/debian.tar" --cmd bash \
+        --name docker.io/library/debian:latest --name "docker.io/library/debian:$suite" \
+        --name "docker.io/library/debian:$suite-slim" --name docker.io/library/debian:buster \
+        --name docker.io/library/debian:buster-slim
+}
+
+# /usr/local is a virtual environment over Debian's Python, so that python, pip and
+# /usr/local/lib/python3.11/site-packages are where the official image has them.
+make_python() {
+    rootfs python ca-certificates,python3,python3-venv,libpython3-stdlib \
+        --customize-hook='chroot "$1" python3 -m venv /usr/local' \
+        --customize-hook='find "$1/usr/local" -name __pycache__ -prune -exec rm -rf {} +'
+    "$here/oci_archive.py" --out "$out/python.tar" --layer "$work/python.tar" --cmd python3 --env LANG=C.UTF-8 \
+        --env PYTHON_VERSION=3.11 --name docker.io/library/python:3.11-slim --name docker.io/library/python:3.11 \
+        --name docker.io/library/python:3.9-slim-buster --name docker.io/library/python:3-slim
+}
+
+make_node() {
+    rootfs node ca-certificates,nodejs,npm
+    "$here/oci_archive.py" --out "$out/node.tar" --layer "$work/node.tar" --cmd node --env NODE_VERSION=18 \
+        --name docker.io/library/node:18 --name docker.io/library/node:18-slim
+}
+
+for image in "${@:-busybox debian python node}"; do
+    for one in $image; do
+        [ -s "$out/$one.tar" ] && [ "$out/$one.tar" -nt "$0" ] && continue
+        echo "base image: $one" >&2
+        "make_$one"
+        rm -f "$work/$one.tar"
+    done
+done
+echo "$out"
