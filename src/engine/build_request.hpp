@@ -1,0 +1,85 @@
+// What a build is asked for and what it answers: the only types that cli and daemon exchange with the
+// engine. Plain values; validated where flags or messages are parsed.
+#pragma once
+
+#include "base/digest.hpp"
+#include "oci/descriptor.hpp"
+#include "oci/platform.hpp"
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace cooper::engine {
+
+// Where the files of a build come from. `text` by kind: directory: host path; git: URL with
+// #ref:subdir; http: URL of an archive or a Dockerfile; stdin_dockerfile: empty context.
+struct ContextSpec {
+    enum class Kind : std::uint8_t { directory, git, http, tar_stream, empty };
+    Kind kind = Kind::directory;
+    std::string text;
+    int tar_fd = -1;  // tar_stream: read to its end by the build; stays the caller's
+};
+
+// A secret is read when a step needs it, and only then.
+struct SecretSpec {
+    std::string id;
+    std::string file;  // host path, or
+    std::string env;   // name of an environment variable of the caller
+};
+
+struct SshSpec {
+    std::string id;                  // "default" when not named
+    std::vector<std::string> paths;  // agent socket, or private key files; empty = $SSH_AUTH_SOCK
+};
+
+// -o type=oci,dest=out.tar,…
+struct ExportSpec {
+    std::string type;  // image, registry is image with push=true, oci, docker, local, tar, cacheonly
+    std::map<std::string, std::string> attrs;
+    std::string dest;  // host path; "-" = standard output; empty where none applies
+};
+
+enum class NetworkMode : std::uint8_t { sandbox, none, host };
+
+struct BuildRequest {
+    ContextSpec context;
+    // Path of the Dockerfile as the user typed it (host path for directory contexts, path inside the
+    // context otherwise); empty = "Dockerfile" of the context.
+    std::string dockerfile;
+    // The Dockerfile itself (-f - or a Dockerfile on standard input).
+    std::optional<std::string> dockerfile_text;
+
+    std::string target;
+    std::map<std::string, std::string> build_args;
+    std::map<std::string, std::string> labels;
+    std::map<std::string, std::string> named_contexts;
+    std::vector<oci::Platform> platforms;  // empty = this machine's
+    bool no_cache = false;
+    std::vector<std::string> no_cache_filter;
+    bool pull = false;
+    std::vector<SecretSpec> secrets;
+    std::vector<SshSpec> ssh;
+    std::vector<std::pair<std::string, std::string>> add_hosts;  // name, address or "host-gateway"
+    NetworkMode network = NetworkMode::sandbox;
+    std::vector<std::string> allow;  // entitlements: network.host, security.insecure
+    std::int64_t shm_size_bytes = 0;
+    std::vector<std::string> ulimits;  // name=soft[:hard]
+    std::string cgroup_parent;
+
+    std::vector<std::string> tags;
+    std::vector<ExportSpec> exports;  // empty = keep as an image when tagged, else only in the cache
+};
+
+struct BuildResponse {
+    std::string ref;                        // id of this build: `cooper logs REF`
+    std::optional<Digest> image_id;         // config digest
+    std::optional<oci::Descriptor> target;  // manifest or index
+    std::vector<std::string> names;
+    std::map<std::string, std::string> metadata;  // what --metadata-file prints: values are JSON text
+};
+
+}  // namespace cooper::engine

@@ -1,0 +1,196 @@
+#include "engine/config.hpp"
+
+#include "base/text.hpp"
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <sys/stat.h>
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+#include <unistd.h>
+
+namespace cooper::engine {
+
+namespace {
+
+class Reader {
+public:
+    explicit Reader(std::string_view file) : file_(file) {}
+
+    Error wrong(const toml::node& node, std::string text) const {
+        const int line = static_cast<int>(node.source().begin.line);
+        return bad_input("{}:{}: {}", file_, line, text).with_detail(SourceRange{std::string(file_), line, line, 0, 0});
+    }
+
+    template <class T>
+    Result<> value(const toml::node& node, std::string_view key, T& out) const {
+        if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+            const toml::array* array = node.as_array();
+            if (array == nullptr) return wrong(node, fmt::format("{} must be a list of strings", key));
+            for (const auto& item : *array) {
+                const auto text = item.template value_exact<std::string>();
+                if (!text) return wrong(item, fmt::format("{} must be a list of strings", key));
+                out.push_back(*text);
+            }
+            return {};
+        } else if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+            const auto number = node.value_exact<std::int64_t>();
+            if (!number || *number < 0) return wrong(node, fmt::format("{} must be a number, 0 or more", key));
+            out = static_cast<T>(*number);
+            return {};
+        } else {
+            const auto got = node.value_exact<T>();
+            if (!got) {
+                return wrong(node, fmt::format("{} must be {}", key, std::is_same_v<T, bool> ? "true or false" : "a string"));
+            }
+            out = *got;
+            return {};
+        }
+    }
+
+    Error unknown(const toml::node& node, std::string_view key, const std::vector<std::string>& known) const {
+        std::string text = fmt::format("unknown key {}", quoted(key));
+        if (const auto suggestion = nearest(key, known)) text += fmt::format(", did you mean {}?", *suggestion);
+        return wrong(node, text);
+    }
+
+    Result<> size(const toml::node& node, std::string_view key, std::uint64_t& out) const {
+        if (const auto number = node.value_exact<std::int64_t>(); number && *number >= 0) {
+            out = static_cast<std::uint64_t>(*number);
+            return {};
+        }
+        const auto text = node.value_exact<std::string>();
+        if (!text) return wrong(node, fmt::format("{} must be a size such as \"20GB\"", key));
+        const std::string lower = to_lower(*text);
+        const std::size_t digits = lower.find_first_not_of("0123456789");
+        const auto number = parse_int(lower.substr(0, digits));
+        const std::string unit = digits == std::string::npos ? "" : lower.substr(digits);
+        static const std::map<std::string, std::uint64_t> kUnits = {
+            {"", 1}, {"b", 1}, {"kb", 1'000}, {"mb", 1'000'000}, {"gb", 1'000'000'000}, {"tb", 1'000'000'000'000}};
+        const auto factor = kUnits.find(unit);
+        if (!number || factor == kUnits.end()) return wrong(node, fmt::format("{} must be a size such as \"20GB\"", key));
+        out = static_cast<std::uint64_t>(*number) * factor->second;
+        return {};
+    }
+
+private:
+    std::string_view file_;
+};
+
+Result<RegistryHost> read_registry(const Reader& reader, const toml::table& table) {
+    RegistryHost host;
+    for (const auto& [name, node] : table) {
+        const std::string_view key = name.str();
+        if (key == "mirrors") {
+            TRY(reader.value(node, key, host.mirrors));
+        } else if (key == "http") {
+            bool plain = false;
+            TRY(reader.value(node, key, plain));
+            host.plain_http = plain;
+        } else if (key == "insecure") {
+            TRY(reader.value(node, key, host.insecure));
+        } else if (key == "ca") {
+            TRY(reader.value(node, key, host.ca_file));
+        } else {
+            return reader.unknown(node, key, {"mirrors", "http", "insecure", "ca"});
+        }
+    }
+    return host;
+}
+
+Result<> read_gc(const Reader& reader, const toml::table& table, GcConfig& gc) {
+    for (const auto& [name, node] : table) {
+        const std::string_view key = name.str();
+        if (key == "enabled") {
+            TRY(reader.value(node, key, gc.enabled));
+        } else if (key == "keep-storage") {
+            TRY(reader.size(node, key, gc.keep_storage_bytes));
+        } else if (key == "keep-duration-seconds") {
+            TRY(reader.value(node, key, gc.keep_duration_s));
+        } else {
+            return reader.unknown(node, key, {"enabled", "keep-storage", "keep-duration-seconds"});
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<Config> parse_config(std::string_view text, std::string_view file_name) {
+    const toml::parse_result parsed = toml::parse(text, file_name);
+    if (!parsed) {
+        const auto& error = parsed.error();
+        return bad_input("{}:{}: {}", file_name, error.source().begin.line, error.description());
+    }
+    const Reader reader(file_name);
+    Config config;
+    for (const auto& [name, node] : parsed.table()) {
+        const std::string_view key = name.str();
+        if (key == "root") {
+            TRY(reader.value(node, key, config.root));
+        } else if (key == "oci-runtime") {
+            TRY(reader.value(node, key, config.oci_runtime));
+        } else if (key == "jobs") {
+            TRY(reader.value(node, key, config.jobs));
+        } else if (key == "docker-config") {
+            TRY(reader.value(node, key, config.docker_config));
+        } else if (key == "dns") {
+            TRY(reader.value(node, key, config.dns));
+        } else if (key == "limits" && node.is_table()) {
+            for (const auto& [limit, limit_node] : *node.as_table()) {
+                if (limit.str() == "max-layer-size") {
+                    TRY(reader.size(limit_node, limit.str(), config.max_layer_bytes));
+                } else if (limit.str() == "max-layer-files") {
+                    TRY(reader.value(limit_node, limit.str(), config.max_layer_files));
+                } else {
+                    return reader.unknown(limit_node, limit.str(), {"max-layer-size", "max-layer-files"});
+                }
+            }
+        } else if (key == "gc" && node.is_table()) {
+            TRY(read_gc(reader, *node.as_table(), config.gc));
+        } else if (key == "registry" && node.is_table()) {
+            for (const auto& [host, host_node] : *node.as_table()) {
+                if (!host_node.is_table()) return reader.wrong(host_node, "write [registry.\"host\"] with keys below it");
+                config.registries[std::string(host.str())] = TRY(read_registry(reader, *host_node.as_table()));
+            }
+        } else {
+            return reader.unknown(
+                node, key, {"root", "oci-runtime", "jobs", "docker-config", "dns", "limits", "gc", "registry"});
+        }
+    }
+    return config;
+}
+
+Result<Config> load_config(const std::string& host_path) {
+    struct stat st {};
+    if (::stat(host_path.c_str(), &st) != 0) return fail_errno(errno, "configuration " + host_path);
+    if (st.st_size > 1 << 20) return bad_input("configuration {} is larger than 1 MiB", host_path);
+    const std::ifstream file(host_path);
+    std::ostringstream text;
+    text << file.rdbuf();
+    if (!file) return fail(Code::unknown, Blame::world, "cannot read configuration {}", host_path);
+    return parse_config(text.str(), host_path);
+}
+
+Result<std::string> choose_root(const std::string& flag, const Config& config) {
+    const auto absolute = [](const std::string& path) {
+        if (path.starts_with('/')) return path;
+        std::string cwd(4096, '\0');
+        if (::getcwd(cwd.data(), cwd.size()) == nullptr) return path;
+        return std::string(cwd.c_str()) + "/" + path;
+    };
+    if (!flag.empty()) return absolute(flag);
+    if (const char* env = std::getenv("COOPER_ROOT"); env != nullptr && *env != '\0') return absolute(env);
+    if (!config.root.empty()) return absolute(config.root);
+    if (::geteuid() == 0) return std::string("/var/lib/cooper");
+    if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/') {
+        return std::string(data) + "/cooper";
+    }
+    if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') {
+        return std::string(home) + "/.local/share/cooper";
+    }
+    return bad_input("no place for cooper's state: neither HOME nor XDG_DATA_HOME is set").with_hint("use --root DIR");
+}
+
+}  // namespace cooper::engine

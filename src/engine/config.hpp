@@ -1,0 +1,47 @@
+// Configuration of one cooper state: a TOML file (/etc/cooper/cooper.toml or --config). Every key is
+// known or refused by name with its line; nothing is silently ignored. See docs/configuration.md.
+#pragma once
+
+#include "base/result.hpp"
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cooper::engine {
+
+// [registry."docker.io"]
+struct RegistryHost {
+    std::vector<std::string> mirrors;
+    std::optional<bool> plain_http;
+    bool insecure = false;  // TLS certificates are not verified
+    std::string ca_file;
+};
+
+struct GcConfig {
+    bool enabled = true;
+    std::uint64_t keep_storage_bytes = 0;  // 0 = a tenth of the disk, at least 2 GB
+    std::int64_t keep_duration_s = 0;      // 0 = no age limit
+};
+
+struct Config {
+    std::string root;         // state directory; empty = the default
+    std::string oci_runtime;  // empty = crun found on PATH
+    std::size_t jobs = 0;     // 0 = cores
+    std::string docker_config;  // credentials file's directory; empty = $DOCKER_CONFIG or ~/.docker
+    std::map<std::string, RegistryHost> registries;
+    GcConfig gc;
+    std::uint64_t max_layer_bytes = 64ULL << 30;   // limit of one unpacked layer
+    std::uint64_t max_layer_files = 10'000'000;
+    std::vector<std::string> dns;
+};
+
+// A missing file is not_found.
+[[nodiscard]] Result<Config> load_config(const std::string& host_path);
+[[nodiscard]] Result<Config> parse_config(std::string_view toml, std::string_view file_name);
+// `--root`, $COOPER_ROOT, the configuration, then /var/lib/cooper (root) or $XDG_DATA_HOME/cooper.
+[[nodiscard]] Result<std::string> choose_root(const std::string& flag, const Config& config);
+
+}  // namespace cooper::engine

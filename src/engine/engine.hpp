@@ -1,0 +1,130 @@
+// Engine: one wired cooper over one state directory, as a library. `cooper build` opens one in its own
+// process; a daemon opens one and keeps it. Several engines, in several processes, may share a state
+// directory. All calls may come from any thread and block; Stop ends them.
+#pragma once
+
+#include "base/progress.hpp"
+#include "base/stop.hpp"
+#include "engine/build_request.hpp"
+#include "engine/config.hpp"
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cooper::engine {
+
+struct ImageRow {
+    std::string name;   // "docker.io/library/x:1"; empty for an image without a name
+    Digest id;          // config digest (index digest when several platforms)
+    Digest manifest;    // digest of the manifest or index
+    Timestamp created;  // of the image config; epoch when unknown
+    std::uint64_t size_bytes = 0;  // unpacked content of all layers
+};
+
+struct UsageRow {
+    std::string id;
+    std::string description;
+    std::string record_type;  // regular, source.local, exec.cachemount, …
+    std::uint64_t size_bytes = 0;
+    bool in_use = false;
+    bool shared = false;
+    bool mutable_record = false;
+    std::int64_t usage_count = 0;
+    std::optional<Timestamp> created;
+    std::optional<Timestamp> last_used;
+};
+
+struct PruneRequest {
+    bool all = false;
+    std::vector<std::string> filters;  // until=24h, type==…, id==…
+    std::uint64_t keep_storage_bytes = 0;
+};
+struct PruneResponse {
+    std::vector<UsageRow> removed;
+    std::uint64_t freed_bytes = 0;
+};
+
+struct BuildRow {
+    std::string ref;
+    std::string description;  // context and target
+    Timestamp started;
+    std::optional<Timestamp> completed;
+    std::string error;  // empty = succeeded
+    int steps = 0;
+    int cached_steps = 0;
+};
+
+struct RunRequest {
+    std::string image;
+    std::vector<std::string> command;     // empty = the image's
+    std::optional<std::string> entrypoint;  // set and empty = none
+    std::vector<std::string> env;         // K=V or K (taken from the caller)
+    std::vector<std::string> volumes;     // HOST:CONTAINER[:ro]
+    std::vector<std::string> publish;     // [IP:]HOST:CONTAINER[/proto]
+    std::string workdir;
+    std::string user;
+    std::string hostname;
+    std::string network = "default";  // default, none, host
+    std::vector<std::pair<std::string, std::string>> add_hosts;
+    bool tty = false;
+    bool interactive = false;
+    bool read_only = false;
+    bool pull = false;
+};
+
+struct InfoRow {
+    std::string key;
+    std::string value;
+};
+
+class Engine {
+public:
+    static Result<std::unique_ptr<Engine>> open(std::string root, Config config);
+    virtual ~Engine() = default;
+
+    virtual Result<BuildResponse> build(const BuildRequest& request, ProgressSink& progress, Stop stop) = 0;
+
+    // Images. Names are as users type them; "not found" errors suggest near names.
+    virtual Result<std::vector<ImageRow>> list_images() = 0;
+    // Removes a name, or an image by id with all its names when force is set. Returns what was removed.
+    enum class Force : std::uint8_t { no, yes };
+    virtual Result<std::vector<std::string>> remove_image(const std::string& name_or_id, Force force) = 0;
+    virtual Result<> tag_image(const std::string& source, const std::string& target) = 0;
+    virtual Result<oci::Descriptor> pull_image(const std::string& name, const std::optional<oci::Platform>& platform,
+                                               ProgressSink& progress, Stop stop) = 0;
+    virtual Result<oci::Descriptor> push_image(const std::string& name, ProgressSink& progress, Stop stop) = 0;
+    // Writes a tar that docker load, podman and skopeo read (OCI layout plus manifest.json).
+    virtual Result<> save_images(const std::vector<std::string>& names, int out_fd, Stop stop) = 0;
+    // Reads an OCI or docker archive; returns the names (or ids) that are there now.
+    virtual Result<std::vector<std::string>> load_images(int in_fd, Stop stop) = 0;
+    // A JSON document about the image, as docker image inspect prints one element.
+    virtual Result<std::string> inspect_image(const std::string& name) = 0;
+    struct HistoryRow {
+        std::string created;
+        std::string created_by;
+        std::string comment;
+        std::uint64_t size_bytes = 0;
+        bool empty_layer = false;
+    };
+    virtual Result<std::vector<HistoryRow>> image_history(const std::string& name) = 0;  // newest first
+
+    // Runs a container on the caller's terminal; returns its exit status.
+    virtual Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) = 0;
+
+    virtual Result<std::vector<UsageRow>> disk_usage() = 0;
+    virtual Result<PruneResponse> prune(const PruneRequest& request) = 0;
+    virtual Result<std::vector<BuildRow>> list_builds() = 0;
+    // Log of one build in the plain form; ref may be a unique prefix, empty = the newest.
+    virtual Result<std::string> build_log(const std::string& ref) = 0;
+    virtual Result<std::vector<InfoRow>> info() = 0;
+
+    // Credentials. password empty = the stored ones are checked.
+    virtual Result<> login(const std::string& host, const std::string& user, const std::string& password, Stop stop) = 0;
+    virtual Result<> logout(const std::string& host) = 0;
+};
+
+}  // namespace cooper::engine
