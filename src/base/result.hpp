@@ -63,7 +63,16 @@ struct SourceRange {
     int first_column = 0;
     int last_column = 0;
 };
-using ErrorDetail = std::variant<ExitStatus, Errno, HttpStatus, SourceRange>;
+// Lines of the source around the mistake, marked, ready to print (ends with a newline).
+struct Excerpt {
+    std::string text;
+};
+// The end of what a failed step printed: its name and the lines.
+struct LogTail {
+    std::string step;
+    std::string text;
+};
+using ErrorDetail = std::variant<ExitStatus, Errno, HttpStatus, SourceRange, Excerpt, LogTail>;
 
 class [[nodiscard]] Error {
 public:
