@@ -1,0 +1,59 @@
+#include "solver/cache.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <fmt/format.h>
+#include <string_view>
+
+// OpenSSL 3 calls these old-fashioned, but its EVP layer costs a millisecond on first use.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
+
+namespace cooper::solver {
+namespace {
+
+Digest sha256_of(std::string_view text) {
+    std::array<std::uint8_t, SHA256_DIGEST_LENGTH> raw{};
+    SHA256_CTX context;
+    SHA256_Init(&context);
+    SHA256_Update(&context, text.data(), text.size());
+    SHA256_Final(raw.data(), &context);
+    return Digest::sha256_from_raw(raw);
+}
+
+}  // namespace
+
+KeyId root_key_id(const Digest& digest, std::int32_t output) {
+    return sha256_of(fmt::format("{}@{}", digest.to_string(), output)).to_string();
+}
+
+SharedKey make_root_key(const Digest& digest, std::int32_t output, const Digest& vertex, bool ephemeral) {
+    CacheKey key{.digest = digest, .output = output, .ephemeral = ephemeral, .vertex = vertex};
+    key.id = ephemeral ? fmt::format("random:{}@{}", digest.hex(), output) : root_key_id(digest, output);
+    return std::make_shared<const CacheKey>(std::move(key));
+}
+
+SharedKey make_content_key(const Digest& content) { return make_root_key(content, kContentOutput, Digest(), false); }
+
+SharedKey make_derived_key(CacheKey parts) {
+    std::string text = fmt::format("cooper.key.v1 {}@{}", parts.digest.to_string(), parts.output);
+    for (std::size_t i = 0; i < parts.inputs.size(); ++i) {
+        std::vector<std::string> lines;
+        for (const CacheKey::Dep& dep : parts.inputs[i]) {
+            if (!dep.key->ephemeral)
+                lines.push_back(fmt::format("\n{} {} {}", i, dep.selector.to_string(), dep.key->id));
+        }
+        if (lines.empty()) {
+            parts.ephemeral = true;
+            for (const CacheKey::Dep& dep : parts.inputs[i])
+                lines.push_back(fmt::format("\n{} {} {}", i, dep.selector.to_string(), dep.key->id));
+        }
+        std::ranges::sort(lines);
+        for (const std::string& line : lines) text += line;
+    }
+    const Digest id = sha256_of(text);
+    parts.id = parts.ephemeral ? "random:" + id.hex() : id.to_string();
+    return std::make_shared<const CacheKey>(std::move(parts));
+}
+
+}  // namespace cooper::solver
