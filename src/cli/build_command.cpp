@@ -1,0 +1,226 @@
+#include "base/text.hpp"
+#include "cli/build_flags.hpp"
+#include "cli/command.hpp"
+#include "sys/fd.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace cooper::cli {
+
+namespace {
+
+struct BuildFlags {
+    std::vector<std::string> tags, build_args, labels, secrets, ssh, contexts, add_hosts, outputs, allow, ulimits,
+        no_cache_filter, platforms;
+    std::string file, target, network = "default", iidfile, metadata_file, progress, context, shm_size, cgroup_parent;
+    bool no_cache = false, pull = false, push = false, load = false, quiet = false, ignored = false;
+    std::size_t jobs = 0;
+    std::string provenance, sbom;
+};
+
+constexpr std::size_t kMaxDockerfile = 16U << 20U;
+
+// Standard input is a Dockerfile or a tar; it is put aside in an unlinked file to find out.
+Result<> take_stdin(engine::BuildRequest& request, sys::Fd& spool) {
+    const char* tmp = std::getenv("TMPDIR");
+    spool = sys::Fd(::open(tmp != nullptr && *tmp != '\0' ? tmp : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    if (!spool.valid()) return fail_errno(errno, "temporary file for standard input");
+    sys::FdSource input(sys::Fd(::dup(STDIN_FILENO)));
+    sys::FdSink output(TRY(spool.duplicate()));
+    TRY(copy_all(input, output));
+    ::lseek(spool.get(), 0, SEEK_SET);
+    std::array<std::byte, 512> head{};
+    const std::size_t n = TRY(sys::read_some(spool.get(), head));
+    ::lseek(spool.get(), 0, SEEK_SET);
+    const std::string_view start = as_text(std::span(head).first(n));
+    if (n == 0) return bad_input("nothing on standard input").with_hint("pipe a Dockerfile or a tar of the context into it");
+    const bool archive = start.starts_with("\x1f\x8b") || start.starts_with("BZh") || start.starts_with("\xfd" "7zXZ") ||
+                         start.starts_with("\x28\xb5\x2f\xfd") || (n > 262 && start.substr(257, 5) == "ustar");
+    if (archive) {
+        request.context.kind = engine::ContextSpec::Kind::tar_stream;
+        request.context.tar_fd = spool.get();
+        return {};
+    }
+    request.context.kind = engine::ContextSpec::Kind::empty;
+    request.dockerfile_text = TRY_CONTEXT(sys::read_to_end(spool.get(), kMaxDockerfile), "Dockerfile on standard input");
+    return {};
+}
+
+Result<> set_context(const BuildFlags& flags, engine::BuildRequest& request, sys::Fd& spool) {
+    const std::string& context = flags.context;
+    if (context == "-") {
+        if (flags.file == "-") return bad_input("the Dockerfile and the context cannot both be standard input");
+        TRY(take_stdin(request, spool));
+        if (request.context.kind == engine::ContextSpec::Kind::empty && !flags.file.empty()) {
+            return bad_input("-f {} has no meaning when the Dockerfile comes from standard input", flags.file);
+        }
+    } else if (is_git_url(context)) {
+        request.context = {engine::ContextSpec::Kind::git, context, -1};
+    } else if (is_http_url(context)) {
+        request.context = {engine::ContextSpec::Kind::http, context, -1};
+    } else {
+        struct stat st {};
+        if (::stat(context.c_str(), &st) != 0) {
+            return fail_errno(errno, fmt::format("build context {}", quoted(context)))
+                .with_hint("the last argument is a directory, a git or http URL, or '-' for standard input");
+        }
+        if (!S_ISDIR(st.st_mode)) {
+            return bad_input("build context {} is not a directory", quoted(context))
+                .with_hint(fmt::format("to build that Dockerfile write: cooper build -f {} .", context));
+        }
+        request.context = {engine::ContextSpec::Kind::directory, context, -1};
+    }
+    if (flags.file == "-") {
+        request.dockerfile_text = TRY_CONTEXT(sys::read_to_end(STDIN_FILENO, kMaxDockerfile), "Dockerfile on standard input");
+    } else {
+        request.dockerfile = flags.file;
+    }
+    return {};
+}
+
+Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
+    engine::BuildRequest request;
+    request.target = flags.target;
+    request.tags = flags.tags;
+    request.no_cache = flags.no_cache;
+    for (const auto& one : flags.no_cache_filter) {
+        for (auto& stage : split(one, ',')) request.no_cache_filter.push_back(std::move(stage));
+    }
+    request.pull = flags.pull;
+    request.allow = flags.allow;
+    request.ulimits = flags.ulimits;
+    request.cgroup_parent = flags.cgroup_parent;
+    for (const auto& one : flags.build_args) TRY(parse_build_arg(one, request.build_args));
+    for (const auto& one : flags.labels) {
+        const auto [key, value] = cut(one, '=');
+        request.labels[std::string(key)] = std::string(value.value_or(""));
+    }
+    for (const auto& one : flags.secrets) request.secrets.push_back(TRY(parse_secret(one)));
+    for (const auto& one : flags.ssh) request.ssh.push_back(TRY(parse_ssh(one)));
+    for (const auto& one : flags.outputs) request.exports.push_back(TRY(parse_export(one)));
+    for (const auto& one : flags.add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
+    for (const auto& one : flags.contexts) {
+        const auto [name, value] = cut(one, '=');
+        if (!value || name.empty() || value->empty()) return bad_input("invalid --build-context {}: want NAME=VALUE", quoted(one));
+        request.named_contexts[std::string(name)] = *value;
+    }
+    for (const auto& one : flags.platforms) {
+        for (const auto& name : split(one, ',')) request.platforms.push_back(TRY(oci::parse_platform(name)));
+    }
+    if (flags.network == "host") {
+        request.network = engine::NetworkMode::host;
+    } else if (flags.network == "none") {
+        request.network = engine::NetworkMode::none;
+    } else if (flags.network != "default" && flags.network != "sandbox") {
+        return bad_input("--network {}: want default, none or host", quoted(flags.network));
+    }
+    if (!flags.shm_size.empty()) request.shm_size_bytes = TRY(parse_memory(flags.shm_size));
+    if (flags.push) {
+        if (flags.tags.empty()) return bad_input("--push needs a name").with_hint("add -t REGISTRY/NAME:TAG");
+        const auto image = std::find_if(request.exports.begin(), request.exports.end(), [](const auto& e) { return e.type == "image"; });
+        if (image != request.exports.end()) {
+            image->attrs["push"] = "true";
+        } else {
+            request.exports.push_back({"image", {{"push", "true"}}, ""});
+        }
+    }
+    if (flags.load && request.exports.empty()) request.exports.push_back({"image", {}, ""});
+    return request;
+}
+
+Result<> write_file(const std::string& path, std::string_view text) {
+    sys::Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!file.valid()) return fail_errno(errno, path);
+    TRY_CONTEXT(sys::write_all(file.get(), text), "{}", path);
+    return std::move(file).close();
+}
+
+std::string metadata_json(const engine::BuildResponse& response) {
+    std::string text = "{";
+    for (const auto& [key, value] : response.metadata) text += fmt::format("{}\n  \"{}\": {}", text.size() > 1 ? "," : "", key, value);
+    return text + "\n}\n";
+}
+
+Result<int> build(const BuildFlags& flags, Session& session) {
+    engine::BuildRequest request = TRY(to_request(flags));
+    sys::Fd spool;
+    TRY(set_context(flags, request, spool));
+    std::string mode = flags.progress;
+    if (const char* env = std::getenv("BUILDKIT_PROGRESS"); mode.empty() && env != nullptr) mode = env;
+    const ProgressMode progress = flags.quiet ? ProgressMode::quiet : TRY(parse_progress_mode(mode));
+    engine::Config config = TRY(session.config());
+    if (flags.jobs > 0) config.jobs = flags.jobs;
+    const std::string root = TRY(engine::choose_root(session.global.root, config));
+    const auto engine = TRY(engine::Engine::open(root, std::move(config)));
+    const auto display = make_display(progress);
+    const auto result = engine->build(request, display->sink(), session.stop);
+    display->finish();
+    const engine::BuildResponse response = TRY(Result<engine::BuildResponse>(result));
+    const std::string id = response.image_id ? response.image_id->to_string() : "";
+    if (!flags.iidfile.empty()) TRY(write_file(flags.iidfile, id));
+    if (!flags.metadata_file.empty()) TRY(write_file(flags.metadata_file, metadata_json(response)));
+    if (progress == ProgressMode::quiet && !id.empty()) fmt::print("{}\n", id);
+    return 0;
+}
+
+Action setup_build(CLI::App& app) {
+    auto flags = std::make_shared<BuildFlags>();
+    app.add_option("-t,--tag", flags->tags, "Name of the image (repeatable)")->type_name("NAME[:TAG]")->allow_extra_args(false);
+    app.add_option("-f,--file", flags->file, "Dockerfile [CONTEXT/Dockerfile]; - reads it from standard input")->type_name("FILE");
+    app.add_option("--target", flags->target, "Stage to build [the last]")->type_name("STAGE");
+    app.add_option("--build-arg", flags->build_args, "Value of an ARG; NAME alone takes it from the environment")
+        ->type_name("NAME[=VALUE]")->allow_extra_args(false);
+    app.add_option("-o,--output", flags->outputs,
+                   "Where the result goes: type=image|registry|oci|docker|local|tar[,dest=…][,key=value], or a folder")
+        ->type_name("SPEC")->allow_extra_args(false);
+    app.add_flag("--push", flags->push, "Push the image: short for -o type=registry");
+    app.add_flag("--load", flags->load, "Keep the image in cooper's store (what -t does by itself)");
+    app.add_option("--platform", flags->platforms, "Platform of the result [this machine's]")->type_name("OS/ARCH")->allow_extra_args(false);
+    app.add_flag("--no-cache", flags->no_cache, "Run every step again");
+    app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")->type_name("STAGE")->allow_extra_args(false);
+    app.add_flag("--pull", flags->pull, "Ask the registry for newer base images");
+    app.add_option("--secret", flags->secrets, "Secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=VARIABLE")
+        ->type_name("SPEC")->allow_extra_args(false);
+    app.add_option("--ssh", flags->ssh, "Agent or keys for RUN --mount=type=ssh: default or ID=SOCKET|KEY")->type_name("SPEC")->allow_extra_args(false);
+    app.add_option("--build-context", flags->contexts, "Further context: NAME=DIR|URL|docker-image://REF|oci-layout://DIR")
+        ->type_name("NAME=VALUE")->allow_extra_args(false);
+    app.add_option("--add-host", flags->add_hosts, "Line of /etc/hosts for RUN; host-gateway is this machine")->type_name("HOST:IP")->allow_extra_args(false);
+    app.add_option("--network", flags->network, "Network of RUN: default, none or host (host needs --allow network.host)")->type_name("MODE");
+    app.add_option("--allow", flags->allow, "Grant network.host or security.insecure")->type_name("ENTITLEMENT")->allow_extra_args(false)->delimiter(',');
+    app.add_option("--label", flags->labels, "Label of the image")->type_name("KEY=VALUE")->allow_extra_args(false);
+    app.add_option("--iidfile", flags->iidfile, "Write the image id to this file")->type_name("FILE");
+    app.add_option("--metadata-file", flags->metadata_file, "Write what was built as JSON to this file")->type_name("FILE");
+    app.add_option("--progress", flags->progress, "auto, tty, plain, quiet or rawjson [$BUILDKIT_PROGRESS, auto]")->type_name("MODE");
+    app.add_flag("-q,--quiet", flags->quiet, "Print only the image id");
+    app.add_option("--shm-size", flags->shm_size, "Size of /dev/shm in RUN")->type_name("BYTES");
+    app.add_option("--ulimit", flags->ulimits, "Limit in RUN: NAME=SOFT[:HARD]")->type_name("LIMIT")->allow_extra_args(false);
+    app.add_option("--cgroup-parent", flags->cgroup_parent, "Parent cgroup of RUN")->type_name("NAME");
+    app.add_option("-j,--jobs", flags->jobs, "Steps that may run at the same time [cores]")->type_name("N");
+    app.add_option("CONTEXT", flags->context, "Directory, git or http URL, or - for standard input")->required();
+    // Flags that docker build accepts and that change nothing here.
+    for (const char* name : {"--rm", "--force-rm", "--compress"}) app.add_flag(name, flags->ignored, "")->group("");
+    app.add_option("--provenance", flags->provenance, "")->group("")->check(CLI::IsMember({"false"}));
+    app.add_option("--sbom", flags->sbom, "")->group("")->check(CLI::IsMember({"false"}));
+    return [flags](Session& session) { return build(*flags, session); };
+}
+
+}  // namespace
+
+std::vector<Command> build_commands() {
+    return {{"build", "Build an image from a Dockerfile",
+             "  cooper build -t shop/api .\n"
+             "  cooper build --target test --build-arg VERSION=1.2 .\n"
+             "  cooper build -o type=oci,dest=image.tar https://example.com/app.git#main\n"
+             "  cooper build --secret id=token,env=TOKEN --ssh default -t app .\n"
+             "  echo 'FROM alpine' | cooper build -t tiny -\n",
+             setup_build, false}};
+}
+
+}  // namespace cooper::cli

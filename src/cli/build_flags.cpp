@@ -1,0 +1,170 @@
+#include "cli/build_flags.hpp"
+
+#include "base/text.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+namespace cooper::cli {
+
+Result<std::vector<std::string>> parse_csv(std::string_view line) {
+    std::vector<std::string> fields;
+    std::string field;
+    bool in_quotes = false;
+    bool was_quoted = false;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+        const char c = line[i];
+        if (in_quotes) {
+            if (c != '"') {
+                field += c;
+            } else if (i + 1 < line.size() && line[i + 1] == '"') {
+                field += '"';
+                ++i;
+            } else {
+                in_quotes = false;
+            }
+        } else if (c == '"' && field.empty() && !was_quoted) {
+            in_quotes = was_quoted = true;
+        } else if (c == ',') {
+            fields.push_back(std::move(field));
+            field.clear();
+            was_quoted = false;
+        } else {
+            field += c;
+        }
+    }
+    if (in_quotes) return bad_input("quote is not closed in {}", quoted(line));
+    fields.push_back(std::move(field));
+    return fields;
+}
+
+Result<engine::SecretSpec> parse_secret(std::string_view flag) {
+    engine::SecretSpec secret;
+    std::string type;
+    for (const auto& field : TRY(parse_csv(flag))) {
+        const auto [key, value] = cut(field, '=');
+        if (!value) return bad_input("invalid --secret field {}: want key=value", quoted(field));
+        const std::string name = to_lower(key);
+        if (name == "id") {
+            secret.id = *value;
+        } else if (name == "src" || name == "source") {
+            secret.file = *value;
+        } else if (name == "env") {
+            secret.env = *value;
+        } else if (name == "type") {
+            type = *value;
+            if (type != "file" && type != "env") return bad_input("unsupported secret type {}", quoted(type));
+        } else {
+            const auto near = nearest(name, {"id", "src", "source", "env", "type"});
+            return bad_input("unexpected key {} in --secret {}{}", quoted(key), quoted(flag),
+                             near ? ", did you mean " + *near + "?" : "");
+        }
+    }
+    if (secret.id.empty()) return bad_input("--secret {} needs an id", quoted(flag)).with_hint("write --secret id=NAME,src=FILE");
+    if (type == "env" && secret.env.empty()) secret.env = std::exchange(secret.file, "");
+    if (secret.file.empty() && secret.env.empty()) {
+        if (type != "file" && std::getenv(secret.id.c_str()) != nullptr) {
+            secret.env = secret.id;
+        } else {
+            secret.file = secret.id;
+        }
+    }
+    return secret;
+}
+
+Result<engine::SshSpec> parse_ssh(std::string_view flag) {
+    const auto [id, value] = cut(flag, '=');
+    engine::SshSpec ssh;
+    ssh.id = id.empty() ? "default" : std::string(id);
+    if (value) ssh.paths = split(*value, ',');
+    return ssh;
+}
+
+Result<engine::ExportSpec> parse_export(std::string_view flag) {
+    engine::ExportSpec spec;
+    const std::vector<std::string> fields = TRY(parse_csv(flag));
+    if (fields.size() == 1 && fields[0].find('=') == std::string::npos) {
+        spec.type = fields[0] == "-" ? "tar" : "local";
+        spec.dest = fields[0];
+        return spec;
+    }
+    for (const auto& field : fields) {
+        const auto [key, value] = cut(field, '=');
+        if (!value) return bad_input("invalid --output field {}: want key=value", quoted(field));
+        const std::string name = to_lower(key);
+        if (name == "type") {
+            spec.type = *value;
+        } else if (name == "dest") {
+            spec.dest = *value;
+        } else {
+            spec.attrs[name] = *value;
+        }
+    }
+    static const std::vector<std::string> kTypes = {"image", "registry", "oci", "docker", "local", "tar", "cacheonly"};
+    if (spec.type.empty()) return bad_input("--output {} needs a type", quoted(flag)).with_hint("types: " + join(kTypes, ", "));
+    if (std::find(kTypes.begin(), kTypes.end(), spec.type) == kTypes.end()) {
+        const auto near = nearest(spec.type, kTypes);
+        return bad_input("unknown output type {}{}", quoted(spec.type), near ? ", did you mean " + *near + "?" : "")
+            .with_hint("types: " + join(kTypes, ", "));
+    }
+    if (spec.type == "registry") {
+        spec.type = "image";
+        spec.attrs["push"] = "true";
+    }
+    if (spec.type == "local" && spec.dest.empty()) return bad_input("--output type=local needs dest=DIR");
+    if (spec.type == "local" && spec.dest == "-") return bad_input("--output type=local cannot be standard output");
+    if ((spec.type == "oci" || spec.type == "tar") && spec.dest.empty()) spec.dest = "-";
+    return spec;
+}
+
+Result<> parse_build_arg(std::string_view flag, std::map<std::string, std::string>& args) {
+    const auto [key, value] = cut(flag, '=');
+    if (key.empty()) return bad_input("invalid --build-arg {}: want NAME=VALUE", quoted(flag));
+    if (value) {
+        args[std::string(key)] = *value;
+    } else if (const char* env = std::getenv(std::string(key).c_str()); env != nullptr) {
+        args[std::string(key)] = env;
+    }
+    return {};
+}
+
+Result<std::pair<std::string, std::string>> parse_add_host(std::string_view flag) {
+    std::size_t at = flag.find('=');
+    if (at == std::string_view::npos) at = flag.find(':');
+    if (at == std::string_view::npos || at == 0 || at + 1 == flag.size()) {
+        return bad_input("invalid --add-host {}: want HOST:IP", quoted(flag));
+    }
+    std::string address(flag.substr(at + 1));
+    if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
+    return std::pair(std::string(flag.substr(0, at)), address);
+}
+
+Result<std::int64_t> parse_memory(std::string_view flag) {
+    static const std::map<std::string, std::int64_t> kUnits = {{"", 1},           {"b", 1},          {"k", 1 << 10},
+                                                               {"kb", 1 << 10},   {"m", 1 << 20},    {"mb", 1 << 20},
+                                                               {"g", 1LL << 30}, {"gb", 1LL << 30}};
+    const std::size_t digits = std::min(flag.find_first_not_of("0123456789"), flag.size());
+    const auto number = parse_int(flag.substr(0, digits));
+    const auto unit = kUnits.find(to_lower(flag.substr(digits)));
+    if (!number || unit == kUnits.end() || *number > (std::int64_t{1} << 40)) {
+        return bad_input("invalid size {}: want a number with b, k, m or g", quoted(flag));
+    }
+    return *number * unit->second;
+}
+
+bool is_http_url(std::string_view context) { return context.starts_with("http://") || context.starts_with("https://"); }
+
+bool is_git_url(std::string_view context) {
+    const std::string_view path = context.substr(0, context.find_first_of("#?"));
+    if (is_http_url(context)) return path.ends_with(".git");
+    if (context.starts_with("git://") || context.starts_with("ssh://") || context.starts_with("file://")) return true;
+    if (context.starts_with("github.com/")) return true;
+    // scp form: user@host:path
+    const std::size_t at = path.find('@');
+    const std::size_t colon = path.find(':');
+    return at != std::string_view::npos && colon != std::string_view::npos && at < colon &&
+           path.substr(0, colon).find('/') == std::string_view::npos;
+}
+
+}  // namespace cooper::cli

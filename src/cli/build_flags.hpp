@@ -1,0 +1,35 @@
+// Doors for the flags of `cooper build`: text as users of docker build type it → request values.
+#pragma once
+
+#include "base/result.hpp"
+#include "engine/build_request.hpp"
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cooper::cli {
+
+// One line of comma separated values with "quoted" fields (RFC 4180), as docker reads --secret and -o.
+[[nodiscard]] Result<std::vector<std::string>> parse_csv(std::string_view line);
+
+// id=x,src=path | id=x,env=VAR | id=x (the variable x if it is set, else the file x)
+[[nodiscard]] Result<engine::SecretSpec> parse_secret(std::string_view flag);
+// default | id | id=path[,path…]
+[[nodiscard]] Result<engine::SshSpec> parse_ssh(std::string_view flag);
+// type=oci,dest=out.tar,… | DIR (type=local) | - (a tar on standard output)
+[[nodiscard]] Result<engine::ExportSpec> parse_export(std::string_view flag);
+// K=V | K (the caller's variable; absent when that is unset)
+[[nodiscard]] Result<> parse_build_arg(std::string_view flag, std::map<std::string, std::string>& args);
+// HOST:IP | HOST=IP
+[[nodiscard]] Result<std::pair<std::string, std::string>> parse_add_host(std::string_view flag);
+// 64m, 1g, 1024
+[[nodiscard]] Result<std::int64_t> parse_memory(std::string_view flag);
+
+// What the last argument means: a directory, "-", a git or http URL.
+[[nodiscard]] bool is_git_url(std::string_view context);
+[[nodiscard]] bool is_http_url(std::string_view context);
+
+}  // namespace cooper::cli

@@ -1,0 +1,191 @@
+#include "cli/cli.hpp"
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "cli/command.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <fmt/format.h>
+#include <pthread.h>
+#include <thread>
+#include <unistd.h>
+
+namespace cooper::cli {
+
+namespace {
+
+// SIGINT, SIGTERM and SIGHUP become a stop request; a second one ends the program at once.
+class Signals {
+public:
+    Signals() {
+        sigemptyset(&set_);
+        for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set_, signal);
+        pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+        std::signal(SIGPIPE, SIG_IGN);
+    }
+    void start(StopSource& source) {
+        thread_ = std::jthread([this, &source](const std::stop_token& end) {
+            bool asked = false;
+            while (!end.stop_requested()) {
+                timespec wait{.tv_sec = 0, .tv_nsec = 200'000'000};
+                if (sigtimedwait(&set_, nullptr, &wait) < 0) continue;
+                if (end.stop_requested()) return;
+                if (asked) ::_exit(130);
+                asked = true;
+                source.request_stop();
+            }
+        });
+        handle_ = thread_.native_handle();
+    }
+    ~Signals() {
+        if (!thread_.joinable()) return;
+        thread_.request_stop();
+        // Wakes sigtimedwait: a blocked signal sent to that thread is returned by it.
+        pthread_kill(handle_, SIGHUP);
+    }
+
+private:
+    sigset_t set_{};
+    pthread_t handle_{};
+    std::jthread thread_;
+};
+
+std::string closest_option(const CLI::App& app, const std::string& word) {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app.get_options()) {
+        for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+    }
+    return nearest(word.substr(0, word.find('=')), names).value_or("");
+}
+
+int usage_error(const CLI::App& app, const std::string& what) {
+    fmt::print(stderr, "error: {}\n", what);
+    fmt::print(stderr, "see '{} --help'\n", app.get_name());
+    return 2;
+}
+
+void add_globals(CLI::App& app, GlobalOptions& global) {
+    app.add_option("--root", global.root, "State directory [$COOPER_ROOT, /var/lib/cooper]")->type_name("DIR");
+    app.add_option("--config", global.config_file, "Configuration file [/etc/cooper/cooper.toml]")->type_name("FILE");
+    app.add_flag("-D,--debug", global.debug, "Print what happens inside on standard error");
+}
+
+void print_help(const std::vector<Command>& commands) {
+    fmt::print("cooper builds container images from Dockerfiles. No daemon needed.\n\n"
+               "Usage: cooper [--root DIR] [--config FILE] COMMAND [OPTIONS]\n\nCommands:\n");
+    for (const auto& command : commands) {
+        if (!command.hidden) fmt::print("  {:<12}{}\n", command.name, command.summary);
+    }
+    fmt::print("\nGlobal options:\n"
+               "  --root DIR      State directory [$COOPER_ROOT, else /var/lib/cooper for root]\n"
+               "  --config FILE   Configuration [/etc/cooper/cooper.toml]\n"
+               "  -D, --debug     Print what happens inside on standard error\n\n"
+               "Examples:\n"
+               "  cooper build -t shop/api .\n"
+               "  cooper run --rm -p 8080:80 shop/api\n"
+               "  cooper images\n\n"
+               "Run 'cooper COMMAND --help' for the options of a command.\n");
+}
+
+// Index of the command word in argv, skipping global options and their values.
+int command_index(int argc, char** argv) {
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view word = argv[i];
+        if (word == "--root" || word == "--config") {
+            ++i;
+        } else if (!word.starts_with('-')) {
+            return i;
+        }
+    }
+    return argc;
+}
+
+int run_command(const Command& command, int argc, char** argv, int at, StopSource& source) {
+    GlobalOptions global;
+    CLI::App app(command.summary, "cooper " + command.name);
+    app.set_help_flag("-h,--help", "Show this help");
+    add_globals(app, global);
+    const Action action = command.setup(app);
+    if (!command.examples.empty()) app.footer("Examples:\n" + command.examples);
+    std::vector<std::string> words;  // CLI11 wants them reversed
+    for (int i = argc - 1; i >= 1; --i) {
+        if (i != at) words.emplace_back(argv[i]);
+    }
+    try {
+        app.parse(std::move(words));
+    } catch (const CLI::CallForHelp&) {
+        fmt::print("{}", app.help());
+        return 0;
+    } catch (const CLI::ExtrasError& error) {
+        std::string what = error.what();
+        for (const auto& word : app.remaining()) {
+            if (!word.starts_with('-')) continue;
+            const std::string near = closest_option(app, word);
+            what = fmt::format("unknown flag: {}{}", word, near.empty() ? "" : fmt::format(", did you mean {}?", near));
+            break;
+        }
+        return usage_error(app, what);
+    } catch (const CLI::ParseError& error) {
+        return usage_error(app, error.what());
+    }
+    if (global.debug) log::set_level(log::Level::debug);
+    Session session{global, source.get_token()};
+    const Result<int> result = action(session);
+    if (result) return *result;
+    if (result.error().is_cancelled() || source.stop_requested()) {
+        fmt::print(stderr, "canceled\n");
+        return 130;
+    }
+    print_error(result.error());
+    return command.name == "run" ? 125 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::vector<Command> commands = all_commands();
+    const int at = command_index(argc, argv);
+    if (at == argc) {
+        const bool version = argc > 1 && (std::string_view(argv[1]) == "--version" || std::string_view(argv[1]) == "-v");
+        if (version) {
+            fmt::print("cooper version {}\n", COOPER_VERSION);
+            return 0;
+        }
+        const bool asked = argc > 1 && (std::string_view(argv[argc - 1]) == "--help" || std::string_view(argv[argc - 1]) == "-h");
+        print_help(commands);
+        return asked ? 0 : 2;
+    }
+    std::string name = argv[at];
+    std::vector<char*> words(argv, argv + argc);
+    // `cooper builder prune`, `cooper buildx build`, `cooper image ls`: docker's groups are accepted.
+    static const std::array<std::string_view, 3> kGroups = {"builder", "buildx", "image"};
+    if (std::find(kGroups.begin(), kGroups.end(), name) != kGroups.end() && at + 1 < argc) {
+        words.erase(words.begin() + at);
+        name = words[static_cast<std::size_t>(at)];
+        if (name == "ls") name = "images";
+        if (name == "rm") name = "rmi";
+    }
+    if (name == "help") {
+        print_help(commands);
+        return 0;
+    }
+    const auto found = std::find_if(commands.begin(), commands.end(), [&](const auto& c) { return c.name == name; });
+    if (found == commands.end()) {
+        std::vector<std::string> names;
+        for (const auto& command : commands) names.push_back(command.name);
+        const auto near = nearest(name, names);
+        fmt::print(stderr, "error: cooper has no command {}{}\nsee 'cooper --help'\n", quoted(name),
+                   near ? fmt::format(", did you mean {}?", *near) : "");
+        return 2;
+    }
+    Signals signals;
+    StopSource source;
+    signals.start(source);
+    return run_command(*found, static_cast<int>(words.size()), words.data(), at, source);
+}
+
+}  // namespace cooper::cli

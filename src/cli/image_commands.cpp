@@ -1,0 +1,230 @@
+#include "base/text.hpp"
+#include "cli/command.hpp"
+#include "oci/reference.hpp"
+#include "sys/fd.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace cooper::cli {
+
+namespace {
+
+struct Names {
+    std::vector<std::string> names;
+    std::string first, second, file, progress, platform, format;
+    bool force = false, quiet = false, all = false, full = false;
+};
+
+// REPOSITORY and TAG of a stored name.
+std::pair<std::string, std::string> familiar(const std::string& name) {
+    if (name.empty()) return {"<none>", "<none>"};
+    const auto reference = oci::Reference::parse_normalized(name);
+    if (!reference) return {name, "<none>"};
+    const std::string text = reference->familiar();
+    const std::size_t colon = text.rfind(':');
+    if (colon == std::string::npos || text.find('/', colon) != std::string::npos) return {text, "<none>"};
+    return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+Action setup_images(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_flag("-q,--quiet", flags->quiet, "Print ids only");
+    app.add_flag("--no-trunc", flags->full, "Print whole ids");
+    app.add_flag("-a,--all", flags->all, "")->group("");
+    app.add_option("NAME", flags->first, "Only images of this name");
+    return [flags](Session& session) -> Result<int> {
+        const auto engine = TRY(session.open_engine());
+        std::vector<std::vector<std::string>> rows = {{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"}};
+        for (const auto& image : TRY(engine->list_images())) {
+            const auto [repository, tag] = familiar(image.name);
+            if (!flags->first.empty() && repository != flags->first && repository + ":" + tag != flags->first) continue;
+            const std::string id = flags->full ? image.id.to_string() : image.id.short_hex();
+            if (flags->quiet) {
+                fmt::print("{}\n", id);
+            } else {
+                rows.push_back({repository, tag, id, ago(image.created), human_size(image.size_bytes)});
+            }
+        }
+        if (!flags->quiet) print_table(rows);
+        return 0;
+    };
+}
+
+Action setup_rmi(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_option("IMAGE", flags->names, "Names or ids")->required();
+    app.add_flag("-f,--force", flags->force, "Remove an id together with all its names");
+    return [flags](Session& session) -> Result<int> {
+        const auto engine = TRY(session.open_engine());
+        int status = 0;
+        for (const auto& name : flags->names) {
+            const auto removed =
+                engine->remove_image(name, flags->force ? engine::Engine::Force::yes : engine::Engine::Force::no);
+            if (!removed) {
+                print_error(removed.error());
+                status = 1;
+                continue;
+            }
+            for (const auto& line : *removed) fmt::print("{}\n", line);
+        }
+        return status;
+    };
+}
+
+Action setup_tag(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_option("SOURCE", flags->first, "Name or id of an image")->required();
+    app.add_option("TARGET", flags->second, "New name")->required();
+    return [flags](Session& session) -> Result<int> {
+        const auto engine = TRY(session.open_engine());
+        TRY(engine->tag_image(flags->first, flags->second));
+        return 0;
+    };
+}
+
+void add_progress(CLI::App& app, Names& flags) {
+    app.add_option("--progress", flags.progress, "auto, tty, plain, quiet or rawjson")->type_name("MODE");
+    app.add_flag("-q,--quiet", flags.quiet, "No progress");
+}
+
+Result<ProgressMode> mode_of(const Names& flags) {
+    if (flags.quiet) return ProgressMode::quiet;
+    return parse_progress_mode(flags.progress);
+}
+
+Action setup_pull(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_option("NAME", flags->first, "Image to pull")->required();
+    app.add_option("--platform", flags->platform, "Platform [this machine's]")->type_name("OS/ARCH");
+    add_progress(app, *flags);
+    return [flags](Session& session) -> Result<int> {
+        std::optional<oci::Platform> platform;
+        if (!flags->platform.empty()) platform = TRY(oci::parse_platform(flags->platform));
+        const auto engine = TRY(session.open_engine());
+        const auto display = make_display(TRY(mode_of(*flags)));
+        const auto pulled = engine->pull_image(flags->first, platform, display->sink(), session.stop);
+        display->finish();
+        if (!pulled) return pulled.error();
+        fmt::print("{}\n", pulled->digest.to_string());
+        return 0;
+    };
+}
+
+Action setup_push(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_option("NAME", flags->first, "Image to push, with its registry")->required();
+    add_progress(app, *flags);
+    return [flags](Session& session) -> Result<int> {
+        const auto engine = TRY(session.open_engine());
+        const auto display = make_display(TRY(mode_of(*flags)));
+        const auto pushed = engine->push_image(flags->first, display->sink(), session.stop);
+        display->finish();
+        if (!pushed) return pushed.error();
+        fmt::print("{}\n", pushed->digest.to_string());
+        return 0;
+    };
+}
+
+Action setup_save(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_option("IMAGE", flags->names, "Images to write")->required();
+    app.add_option("-o,--output", flags->file, "File [standard output]")->type_name("FILE");
+    return [flags](Session& session) -> Result<int> {
+        if (flags->file.empty() && ::isatty(STDOUT_FILENO) == 1) {
+            return bad_input("a tar is not for a terminal").with_hint("use -o FILE or redirect standard output");
+        }
+        const auto engine = TRY(session.open_engine());
+        if (flags->file.empty()) {
+            TRY(engine->save_images(flags->names, STDOUT_FILENO, session.stop));
+            return 0;
+        }
+        const std::string part = flags->file + ".part";
+        sys::Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+        if (!file.valid()) return fail_errno(errno, part);
+        const auto saved = engine->save_images(flags->names, file.get(), session.stop);
+        if (!saved) {
+            ::unlink(part.c_str());
+            return saved.error();
+        }
+        TRY(std::move(file).close());
+        if (::rename(part.c_str(), flags->file.c_str()) != 0) return fail_errno(errno, flags->file);
+        return 0;
+    };
+}
+
+Action setup_load(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_option("-i,--input", flags->file, "File [standard input]")->type_name("FILE");
+    app.add_flag("-q,--quiet", flags->quiet, "Print nothing");
+    return [flags](Session& session) -> Result<int> {
+        sys::Fd file;
+        if (!flags->file.empty()) {
+            file = sys::Fd(::open(flags->file.c_str(), O_RDONLY | O_CLOEXEC));
+            if (!file.valid()) return fail_errno(errno, flags->file);
+        } else if (::isatty(STDIN_FILENO) == 1) {
+            return bad_input("nothing to load on a terminal").with_hint("use -i FILE or redirect standard input");
+        }
+        const auto engine = TRY(session.open_engine());
+        for (const auto& name : TRY(engine->load_images(file.valid() ? file.get() : STDIN_FILENO, session.stop))) {
+            if (!flags->quiet) fmt::print("Loaded image: {}\n", name);
+        }
+        return 0;
+    };
+}
+
+Action setup_inspect(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_option("IMAGE", flags->names, "Names or ids")->required();
+    return [flags](Session& session) -> Result<int> {
+        const auto engine = TRY(session.open_engine());
+        std::string text = "[";
+        for (const auto& name : flags->names) {
+            text += text.size() > 1 ? ",\n" : "\n";
+            text += TRY(engine->inspect_image(name));
+        }
+        fmt::print("{}\n]\n", text);
+        return 0;
+    };
+}
+
+Action setup_history(CLI::App& app) {
+    auto flags = std::make_shared<Names>();
+    app.add_option("IMAGE", flags->first, "Name or id")->required();
+    app.add_flag("--no-trunc", flags->full, "Print whole commands");
+    return [flags](Session& session) -> Result<int> {
+        const auto engine = TRY(session.open_engine());
+        std::vector<std::vector<std::string>> rows = {{"CREATED", "CREATED BY", "SIZE", "COMMENT"}};
+        for (const auto& row : TRY(engine->image_history(flags->first))) {
+            std::string by = row.created_by;
+            if (!flags->full && by.size() > 60) by = by.substr(0, 57) + "...";
+            for (char& c : by) {
+                if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+            }
+            rows.push_back({row.created, by, human_size(row.size_bytes), row.comment});
+        }
+        print_table(rows);
+        return 0;
+    };
+}
+
+}  // namespace
+
+std::vector<Command> image_commands() {
+    return {
+        {"images", "List images", "  cooper images\n  cooper images -q\n", setup_images, false},
+        {"rmi", "Remove images", "  cooper rmi shop/api:old\n  cooper rmi -f 3f2a1b\n", setup_rmi, false},
+        {"tag", "Give an image one more name", "  cooper tag shop/api registry.example.com/shop/api:1.2\n", setup_tag, false},
+        {"pull", "Fetch an image from its registry", "  cooper pull debian:bookworm\n", setup_pull, false},
+        {"push", "Send an image to its registry", "  cooper push registry.example.com/shop/api:1.2\n", setup_push, false},
+        {"save", "Write images to a tar that docker, podman and skopeo read",
+         "  cooper save -o api.tar shop/api\n  cooper save shop/api | docker load\n", setup_save, false},
+        {"load", "Read images from such a tar", "  cooper load -i api.tar\n", setup_load, false},
+        {"inspect", "Show an image's configuration as JSON", "  cooper inspect shop/api\n", setup_inspect, false},
+        {"history", "Show the steps that made an image", "  cooper history shop/api\n", setup_history, false},
+    };
+}
+
+}  // namespace cooper::cli
