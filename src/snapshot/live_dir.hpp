@@ -1,0 +1,31 @@
+// LiveDir: a directory of the host as a tree, as BuildKit's client would send it: what the exclude patterns
+// (.dockerignore) drop is not there, owners are 0:0, sockets are skipped. Its files are the user's: never linked, and
+// they may change at any moment.
+#pragma once
+
+#include "codec/pattern_matcher.hpp"
+#include "snapshot/tree.hpp"
+
+namespace cooper::snapshot {
+
+struct LiveDirOptions {
+    std::vector<std::string> exclude;
+    std::vector<std::string> include;  // empty = all
+};
+
+class LiveDir final : public Tree {
+public:
+    static Result<std::shared_ptr<const LiveDir>> create(sys::RootedDir dir, const LiveDirOptions& options);
+
+    [[nodiscard]] Result<DirectoryRef> root() const override;
+    [[nodiscard]] bool immutable() const override { return false; }
+    ~LiveDir() override;
+
+    struct State;
+
+private:
+    explicit LiveDir(std::shared_ptr<const State> state);
+    std::shared_ptr<const State> state_;
+};
+
+}  // namespace cooper::snapshot
