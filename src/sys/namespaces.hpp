@@ -2,10 +2,8 @@
 #pragma once
 
 #include "base/result.hpp"
+#include "base/stop.hpp"
 #include "sys/fd.hpp"
-
-#include <string>
-#include <vector>
 
 namespace cooper::sys {
 
@@ -17,13 +15,13 @@ namespace cooper::sys {
 // True when this process has the capabilities to mount.
 [[nodiscard]] bool can_mount();
 
-// Rootless: to be called at program start while there is one thread. When the caller is not root,
-// puts the program into a user namespace in which it is uid 0, with the subordinate ids of
-// /etc/subuid and /etc/subgid mapped by newuidmap and newgidmap, and executes it anew with the same
-// arguments. Returns (without doing anything) when already root or already inside.
-[[nodiscard]] Result<> enter_user_namespace(const std::vector<std::string>& argv);
-// True inside the namespace made by enter_user_namespace.
-[[nodiscard]] bool in_our_user_namespace();
+// Rootless: to be called at program start while there is one thread, before
+// enter_private_mount_namespace. Puts the program into a user namespace in which it is uid 0, with the
+// subordinate ids of /etc/subuid and /etc/subgid mapped by newuidmap and newgidmap. Does nothing for
+// uid 0. Fails with failed_precondition and a hint when the host offers no such ids.
+[[nodiscard]] Result<> enter_user_namespace(const Stop& stop);
+// True when uid 0 here is not uid 0 of the host.
+[[nodiscard]] bool in_user_namespace();
 
 // A new network namespace with its loopback up. Made on a thread of its own; the caller's is untouched.
 [[nodiscard]] Result<Fd> make_network_namespace();
