@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs all tests: units, the house check, scenarios, examples.
+#
+#   ./test.sh [--fast]      --fast leaves the examples out
+set -euo pipefail
+cd "$(dirname "$0")"
+fast=
+[ "${1:-}" = --fast ] && fast=1
+
+tools/install_packages.sh build test
+cmake --preset dev >/dev/null
+cmake --build --preset dev
+
+tools/base_images/make.sh busybox >/dev/null
+failed=0
+ctest --preset dev -L 'unit|house' -j "$(nproc)" || failed=1
+tests/scenario.py --cooper build/dev/bin/cooper tests/scenarios || failed=1
+if [ -z "$fast" ]; then
+    tools/base_images/make.sh debian python node >/dev/null
+    examples/run.sh build/dev/bin/cooper || failed=1
+fi
+exit $failed
