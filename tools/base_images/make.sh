@@ -73,17 +73,21 @@ make_python() {
 }
 
 make_node() {
-    rootfs node ca-certificates,nodejs,npm
+    # The official image has git and ssh as well.
+    rootfs node ca-certificates,nodejs,npm,git,openssh-client
     "$here/oci_archive.py" --out "$out/node.tar" --layer "$work/node.tar" --cmd node --env NODE_VERSION=18 \
         --name docker.io/library/node:18 --name docker.io/library/node:18-slim
 }
 
 for image in "${@:-busybox debian python node}"; do
     for one in $image; do
-        [ -s "$out/$one.tar" ] && [ "$out/$one.tar" -nt "$0" ] && continue
+        # Made anew when its recipe changes.
+        recipe=$(declare -f "make_$one" rootfs | sha256sum)
+        [ -s "$out/$one.tar" ] && [ "$(cat "$out/$one.made" 2>/dev/null)" = "$recipe" ] && continue
         echo "base image: $one" >&2
         "make_$one"
         rm -f "$work/$one.tar"
+        echo "$recipe" >"$out/$one.made"
     done
 done
 echo "$out"

@@ -1,0 +1,3 @@
+import fastsum
+
+print("sum:", fastsum.sum_to(1000))
