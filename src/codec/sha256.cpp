@@ -1,35 +1,37 @@
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "codec/sha256.hpp"
 
-#include <cstring>
-#define OPENSSL_SUPPRESS_DEPRECATED
+#include <new>
 #include <openssl/sha.h>
 
 namespace cooper::codec {
 
-static_assert(sizeof(SHA256_CTX) == 112 && alignof(SHA256_CTX) <= 8);
-
 namespace {
-SHA256_CTX* context(std::array<std::byte, 112>& state) { return reinterpret_cast<SHA256_CTX*>(state.data()); }
+SHA256_CTX* context(unsigned char* state) { return std::launder(reinterpret_cast<SHA256_CTX*>(state)); }
 }  // namespace
 
-Sha256::Sha256() { SHA256_Init(context(state_)); }
-
-void Sha256::update(std::span<const std::byte> data) { SHA256_Update(context(state_), data.data(), data.size()); }
-
-std::array<std::uint8_t, 32> Sha256::finish_raw() const {
-    std::array<std::byte, 112> copy = state_;
-    std::array<std::uint8_t, 32> raw{};
-    SHA256_Final(raw.data(), context(copy));
-    return raw;
+Sha256::Sha256() {
+    static_assert(sizeof(SHA256_CTX) <= sizeof(state_) && alignof(SHA256_CTX) <= 8);
+    SHA256_Init(new (state_) SHA256_CTX);
 }
 
-Digest Sha256::finish() const { return Digest::sha256_from_raw(finish_raw()); }
+void Sha256::update(std::span<const std::byte> data) {
+    if (!data.empty()) SHA256_Update(context(state_), data.data(), data.size());
+}
 
-Digest sha256_of(std::string_view text) {
+Digest Sha256::finish() {
+    std::array<std::uint8_t, 32> raw{};
+    SHA256_Final(raw.data(), context(state_));
+    SHA256_Init(context(state_));
+    return Digest::sha256_from_raw(raw);
+}
+
+Digest sha256_of(std::span<const std::byte> data) {
     Sha256 hash;
-    hash.update(text);
+    hash.update(data);
     return hash.finish();
 }
+Digest sha256_of(std::string_view text) { return sha256_of(as_bytes(text)); }
 
 Result<> DigestingSink::write(std::span<const std::byte> data) {
     hash_.update(data);
@@ -37,32 +39,39 @@ Result<> DigestingSink::write(std::span<const std::byte> data) {
     return next_.write(data);
 }
 
-VerifyingSource::VerifyingSource(std::unique_ptr<ByteSource> source, Digest expected, std::uint64_t size_bytes)
-    : source_(std::move(source)), expected_(expected), expected_size_(size_bytes) {}
+Result<std::size_t> DigestingSource::read(std::span<std::byte> buffer) {
+    const std::size_t got = TRY(inner_.read(buffer));
+    hash_.update(buffer.first(got));
+    size_ += got;
+    return got;
+}
 
 Result<std::size_t> VerifyingSource::read(std::span<std::byte> buffer) {
-    const std::size_t n = TRY(source_->read(buffer));
-    if (n > 0) {
-        hash_.update(std::span<const std::byte>(buffer).first(n));
-        size_ += n;
+    if (ended_ || buffer.empty()) return 0;
+    const std::size_t got = TRY(inner_.read(buffer));
+    if (got > 0) {
+        hash_.update(buffer.first(got));
+        size_ += got;
         if (size_ > expected_size_) {
-            return fail(Code::data_loss, Blame::world, "{}: more bytes than the {} announced", expected_.to_string(),
-                        expected_size_);
+            return fail(Code::data_loss, Blame::world, "content is longer than the expected {} bytes", expected_size_);
         }
-        return n;
+        return got;
     }
-    if (!verified_) {
-        if (size_ != expected_size_) {
-            return fail(Code::data_loss, Blame::world, "{}: {} bytes instead of {}", expected_.to_string(), size_,
-                        expected_size_);
-        }
-        if (const Digest actual = hash_.finish(); actual != expected_) {
-            return fail(Code::data_loss, Blame::world, "wrong digest: wanted {}, got {}", expected_.to_string(),
-                        actual.to_string());
-        }
-        verified_ = true;
+    ended_ = true;
+    if (expected_size_ != kAnySize && size_ != expected_size_) {
+        return fail(Code::data_loss, Blame::world, "content has {} bytes, expected {}", size_, expected_size_);
     }
-    return std::size_t{0};
+    if (expected_.empty()) return 0;
+    if (expected_.algorithm() != Digest::Algorithm::sha256) {
+        return fail(Code::unimplemented, Blame::user, "cannot verify {}: only sha256 is supported",
+                    expected_.to_string());
+    }
+    const Digest digest = hash_.finish();
+    if (digest != expected_) {
+        return fail(Code::data_loss, Blame::world, "content has digest {}, expected {}", digest.to_string(),
+                    expected_.to_string());
+    }
+    return 0;
 }
 
 }  // namespace cooper::codec
