@@ -29,7 +29,8 @@ struct InputCacheInfo {
     // Part of the key that links this input to the result; empty when the whole input counts.
     Digest selector;
     // Not empty: the input may be known by the digest of these contents (the slow key). One selector
-    // "/" (follow_links) means the whole tree. Several: digests joined by NUL and hashed.
+    // "/" means the whole tree. The key is the sha256 of their digests (as text), joined by NUL, also
+    // when there is only one.
     std::vector<ContentSelector> content;
     // True when the input's bytes must be on disk before content is read (lazy images).
     bool needs_unlazy = false;
