@@ -21,7 +21,30 @@ Digest sha256_of(std::string_view text) {
     return Digest::sha256_from_raw(raw);
 }
 
+// Deletes a key and all that only it held. See Vertex::~Vertex.
+void release_key(CacheKey* last) {
+    std::vector<SharedKey> pending;
+    const auto take_inputs = [&pending](CacheKey& key) {
+        for (std::vector<CacheKey::Dep>& deps : key.inputs) {
+            for (CacheKey::Dep& dep : deps) pending.push_back(std::move(dep.key));
+        }
+        key.inputs.clear();
+    };
+    take_inputs(*last);
+    delete last;
+    while (!pending.empty()) {
+        const SharedKey key = std::move(pending.back());
+        pending.pop_back();
+        if (key && key.use_count() == 1) take_inputs(const_cast<CacheKey&>(*key));
+    }
+}
+
 }  // namespace
+
+SharedKey share_key(CacheKey key) {
+    return SharedKey(new CacheKey(std::move(key)),
+                     [](const CacheKey* last) { release_key(const_cast<CacheKey*>(last)); });
+}
 
 KeyId root_key_id(const Digest& digest, std::int32_t output) {
     return sha256_of(fmt::format("{}@{}", digest.to_string(), output)).to_string();
@@ -30,7 +53,7 @@ KeyId root_key_id(const Digest& digest, std::int32_t output) {
 SharedKey make_root_key(const Digest& digest, std::int32_t output, const Digest& vertex, bool ephemeral) {
     CacheKey key{.digest = digest, .output = output, .ephemeral = ephemeral, .vertex = vertex};
     key.id = ephemeral ? fmt::format("random:{}@{}", digest.hex(), output) : root_key_id(digest, output);
-    return std::make_shared<const CacheKey>(std::move(key));
+    return share_key(std::move(key));
 }
 
 SharedKey make_content_key(const Digest& content) { return make_root_key(content, kContentOutput, Digest(), false); }
@@ -53,7 +76,7 @@ SharedKey make_derived_key(CacheKey parts) {
     }
     const Digest id = sha256_of(text);
     parts.id = parts.ephemeral ? "random:" + id.hex() : id.to_string();
-    return std::make_shared<const CacheKey>(std::move(parts));
+    return share_key(std::move(parts));
 }
 
 }  // namespace cooper::solver

@@ -104,6 +104,8 @@ using SharedKey = std::shared_ptr<const CacheKey>;
 // The output number under which content digests are keys of their own.
 inline constexpr std::int32_t kContentOutput = -1;
 
+// Shares a finished key; its last handle lets go of long chains without recursion.
+[[nodiscard]] SharedKey share_key(CacheKey key);
 // sha256 of "<digest>@<output>" (L189).
 [[nodiscard]] KeyId root_key_id(const Digest& digest, std::int32_t output);
 // The key of a vertex without inputs. Ephemeral ones have an id "random:…" that is never stored.

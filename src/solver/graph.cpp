@@ -52,7 +52,8 @@ Graph::Node& Graph::find_or_create(CachePolicy policy, const std::shared_ptr<con
     node->edges.resize(vertex->outputs());
     node->contents.resize(vertex->inputs().size());
     Node& created = *node;
-    nodes_.emplace(&created, std::move(node));
+    created.id = next_node_++;
+    nodes_.emplace(created.id, std::move(node));
     index_.emplace(std::move(key), &created);
     return created;
 }

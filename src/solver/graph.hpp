@@ -171,6 +171,7 @@ private:
     void answer_ended();
     void sweep();
     void drop(Node& node);
+    static OutputReport report_on(const Edge& edge);
     static VertexEvent event_of(const Vertex& vertex);
     static VertexEvent event_of(const Node& node);
     static void show(Node& node);
@@ -186,7 +187,7 @@ private:
     ResultStore& results_;
     const Clock& clock_;
 
-    std::unordered_map<Node*, std::shared_ptr<Node>> nodes_;  // all that some job may reach
+    std::map<std::uint64_t, std::shared_ptr<Node>> nodes_;    // by age: all that some job may reach
     std::unordered_map<NodeKey, Node*, NodeKeyHash> index_;   // those that a job may still join
     std::unordered_multimap<std::string, Node*> executions_;  // by link: begun or done in this process
     std::map<JobId, std::unique_ptr<JobState>> jobs_;
@@ -195,6 +196,7 @@ private:
     std::deque<std::pair<Edge*, Event>> queue_;
     std::vector<Edge*> announcements_;
     TaskId next_task_ = 1;
+    std::uint64_t next_node_ = 1;
     std::uint64_t last_mark_ = 0;
     bool sweep_wanted_ = false;
 };

@@ -90,6 +90,8 @@ void Graph::check_build(Build& build) {
     for (Edge* target : build.targets) {
         results.push_back(target->s.result);
         build.job->kept.push_back(target);
+        build.job->built.insert_or_assign({target->s.vertex, static_cast<std::uint32_t>(target->s.output)},
+                                          report_on(*target));
     }
     build.outcome = std::move(results);
     show_rest_as_cached(build);
@@ -120,7 +122,7 @@ void Graph::answer_ended() {
     for (auto entry = jobs_.begin(); entry != jobs_.end();) {
         JobState& job = *entry->second;
         if (job.closing && !has_work(job.id)) {
-            for (const auto& [node, owner] : nodes_) {
+            for (const auto& [id, node] : nodes_) {
                 std::erase(node->jobs, job.id);
                 node->audience->remove(*job.progress);
             }
@@ -188,7 +190,7 @@ void Graph::sweep() {
     }
     std::vector<std::shared_ptr<Node>> dropped;
     for (auto entry = nodes_.begin(); entry != nodes_.end();) {
-        Node& node = *entry->first;
+        Node& node = *entry->second;
         const bool is_kept = node.mark_kept == mark;
         const bool is_idle = node.tasks == 0 && node.execution != Node::Execution::following;
         if (is_kept && (is_idle || node.mark_needed == mark)) {
@@ -201,7 +203,7 @@ void Graph::sweep() {
     for (const auto& node : dropped) drop(*node);
     if (dropped.empty()) return;
     for (const auto& [id, job] : jobs_) std::erase_if(job->kept, [](const Edge* edge) { return edge->node->dropped; });
-    for (const auto& [node, owner] : nodes_) {
+    for (const auto& [id, node] : nodes_) {
         for (const auto& edge : node->edges) {
             if (!edge) continue;
             std::erase_if(edge->dependents, [](const auto& dependent) { return dependent.first->node->dropped; });
@@ -321,15 +323,25 @@ std::vector<VertexReport> Graph::report(JobId job) const {
     return reports;
 }
 
+OutputReport Graph::report_on(const Edge& edge) {
+    const Node& node = *edge.node;
+    const auto output = static_cast<std::size_t>(edge.s.output);
+    OutputReport report{.key = edge.s.result_key, .cached = node.fate == VertexFate::cached};
+    if (output < node.saved.size()) report.result = node.saved[output];
+    if (report.result) report.created = node.created;
+    return report;
+}
+
 std::optional<OutputReport> Graph::explain(JobId job, const Output& output) const {
-    for (const auto& [node, owner] : nodes_) {
+    const auto& built = jobs_.at(job)->built;
+    if (const auto found = built.find({output.vertex->digest(), output.index}); found != built.end()) {
+        return found->second;
+    }
+    for (const auto& [id, node] : nodes_) {
         if (node->vertex->digest() != output.vertex->digest() || output.index >= node->edges.size()) continue;
         const auto& edge = node->edges[output.index];
         if (!edge || edge->s.phase != Phase::done || std::ranges::find(node->jobs, job) == node->jobs.end()) continue;
-        OutputReport report{.key = edge->s.result_key, .cached = node->fate == VertexFate::cached};
-        if (output.index < node->saved.size()) report.result = node->saved[output.index];
-        if (report.result) report.created = node->created;
-        return report;
+        return report_on(*edge);
     }
     return std::nullopt;
 }

@@ -30,6 +30,7 @@ struct Graph::Node {
         SharedKey key;
     };
 
+    std::uint64_t id = 0;
     std::shared_ptr<const Vertex> vertex;
     NodeKey index_key;
     CachePolicy policy = CachePolicy::use;  // for inputs yet to be created
@@ -78,6 +79,7 @@ struct Graph::JobState {
     std::vector<Edge*> kept;     // targets of builds that succeeded
     std::vector<Info> vertices;  // inputs first
     std::unordered_map<Digest, std::size_t> by_digest;
+    std::map<std::pair<Digest, std::uint32_t>, OutputReport> built;  // its targets; outlives their nodes
     std::optional<Digest> failed;
     std::move_only_function<void()> closing;  // set: close when its work has ended
 };

@@ -68,7 +68,7 @@ ExecuteDone save_results(std::vector<SharedResult> results, const Saving& saving
 void Graph::start(Node& node, PoolKind pool, std::move_only_function<TaskOutcome(OpContext&)> work) {
     const TaskId task = next_task_++;
     ++node.tasks;
-    tasks_.emplace(task, nodes_.at(&node));
+    tasks_.emplace(task, nodes_.at(node.id));
     runner_.run(pool, [task, runner = &runner_, clock = &clock_, vertex = node.vertex->digest(),
                        audience = node.audience, stop = node.stop.get_token(), work = std::move(work)]() mutable {
         VertexProgress progress(*audience, vertex, *clock);

@@ -191,7 +191,7 @@ void Stepper::add_matching_keys() {
     CacheKey parts = key_parts(s_, s_.output);
     for (const KeyId& id : matches) {
         parts.id = id;
-        s_.keys.push_back(std::make_shared<const CacheKey>(parts));
+        s_.keys.push_back(share_key(parts));
     }
     if (s_.offered != Level::nothing) actions_.push_back(Announce{});
     find_records(std::move(matches));
@@ -339,7 +339,7 @@ SharedKey execution_key(const EdgeState& state, std::int32_t output) {
     if (output == state.output && !state.keys.empty()) {
         CacheKey parts = key_parts(state, output);
         parts.id = state.keys.front()->id;
-        return std::make_shared<const CacheKey>(std::move(parts));
+        return share_key(std::move(parts));
     }
     return make_derived_key(key_parts(state, output));
 }

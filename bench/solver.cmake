@@ -1,0 +1,2 @@
+add_executable(solver_bench solver_bench.cpp)
+target_link_libraries(solver_bench PRIVATE cooper_solver cooper_warnings benchmark::benchmark)
