@@ -1,0 +1,288 @@
+// Store: the state directory. Blobs by content, layers (file trees), images, cache facts, cache mounts,
+// build history; shared by any number of processes. docs/store.md has the invariants.
+//
+// Any thread. Everything a process uses is held by its lease, which dies with it; what nobody holds and
+// nothing names may be pruned. A crash at any point leaves a store that the next open() uses.
+#pragma once
+
+#include "base/bytes.hpp"
+#include "base/clock.hpp"
+#include "base/guarded.hpp"
+#include "base/stop.hpp"
+#include "codec/sha256.hpp"
+#include "oci/descriptor.hpp"
+#include "store/chain.hpp"
+#include "store/database.hpp"
+#include "sys/file_lock.hpp"
+#include "sys/rooted_dir.hpp"
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace cooper::store {
+
+class Store;
+
+// A blob being written. Vanishes unless committed. With a digest known beforehand the partial file is
+// kept when the write breaks off, and the next ingest of that digest goes on from there.
+class Ingest final : public ByteSink {
+public:
+    Ingest(Ingest&&) noexcept = default;
+    ~Ingest() override;
+    Result<> write(std::span<const std::byte> data) override;
+    [[nodiscard]] std::uint64_t offset() const { return size_; }  // bytes that are there already
+    // Fails with data_loss (and forgets the bytes) when expected is given and differs.
+    Result<oci::Descriptor> commit(const std::optional<Digest>& expected) &&;
+    // Forgets what was written, also of a resumable one.
+    void discard();
+
+private:
+    friend class Store;
+    Ingest() = default;
+    Store* store_ = nullptr;
+    std::string name_;  // below tmp/
+    sys::Fd file_;
+    sys::FileLock lock_;
+    codec::Sha256 hash_;
+    std::uint64_t size_ = 0;
+    bool resumable_ = false;
+};
+
+struct LayerInfo {
+    std::string description;
+    std::string record_type = "regular";
+    std::uint64_t size_bytes = 0;
+    std::optional<Digest> diff_id;
+};
+
+// A layer being made: an empty directory on the same file system as all layers, and a work directory
+// for overlayfs beside it. Removed unless committed.
+class LayerDraft {
+public:
+    LayerDraft(LayerDraft&& other) noexcept;
+    LayerDraft& operator=(LayerDraft&&) = delete;
+    ~LayerDraft();
+    [[nodiscard]] const std::string& host_path() const { return fs_path_; }  // absolute
+    [[nodiscard]] const std::string& work_path() const { return work_path_; }
+    [[nodiscard]] Result<sys::RootedDir> open() const;
+    Result<LayerId> commit(const LayerInfo& info) &&;
+
+private:
+    friend class Store;
+    LayerDraft() = default;
+    Store* store_ = nullptr;
+    std::string dir_;  // name below tmp/
+    std::string fs_path_;
+    std::string work_path_;
+    LayerId lazy_ = 0;  // the lazy layer this becomes
+    sys::FileLock lock_;
+};
+
+// What a layer that is not on disk yet is made of.
+struct LazyLayer {
+    oci::Descriptor blob;
+    std::string reference;  // where the blob can be had: "docker.io/library/x@sha256:…"
+};
+
+struct LayerRecord {
+    LayerId id = 0;
+    bool on_disk = false;
+    LayerInfo info;
+    std::optional<LazyLayer> lazy;
+};
+
+// A known packed form of a layer.
+struct LayerBlob {
+    std::string compression;  // "none", "gzip", "zstd"
+    oci::Descriptor blob;
+};
+
+struct ImageRecord {
+    std::string name;  // canonical; "" = known by its digest only
+    oci::Descriptor target;
+    Digest config;  // of the image for this machine; empty for an index without one
+    Chain chain;    // its layers; empty when not known here
+    Timestamp updated{};
+};
+
+enum class Sharing : std::uint8_t { shared, private_, locked };
+
+// A persistent directory of RUN --mount=type=cache, held for as long as this lives.
+class CacheMount {
+public:
+    [[nodiscard]] const std::string& host_path() const { return path_; }
+    // True until mark_seeded(): nobody has put the initial content in yet. Held exclusively then.
+    [[nodiscard]] bool fresh() const { return fresh_; }
+    Result<> mark_seeded();
+
+private:
+    friend class Store;
+    Store* store_ = nullptr;
+    std::int64_t id_ = 0;
+    std::string path_;
+    bool fresh_ = false;
+    sys::FileLock lock_;
+};
+
+struct Fact {
+    std::string value;
+    Timestamp time{};
+};
+
+struct UsageRecord {
+    std::string id;
+    std::string description;
+    std::string record_type;
+    std::uint64_t size_bytes = 0;
+    bool in_use = false;
+    bool shared = false;
+    bool mutable_record = false;
+    std::int64_t usage_count = 0;
+    Timestamp created{};
+    Timestamp last_used{};
+};
+
+struct PruneOptions {
+    bool all = false;  // also what only cache records name
+    std::optional<Timestamp> used_before;
+    std::vector<std::pair<std::string, std::string>> equals;  // field (id, type, description), value
+    std::uint64_t keep_bytes = 0;
+};
+
+struct BuildRecord {
+    std::string ref;
+    std::string description;
+    Timestamp started{};
+    std::optional<Timestamp> completed;
+    std::string error;
+    int steps = 0;
+    int cached_steps = 0;
+};
+
+struct CacheLinkRow {
+    std::string from;
+    std::string link;
+    std::string to;
+};
+struct CacheResultRow {
+    std::string key;
+    std::string result;
+    Timestamp created{};
+};
+
+class Store {
+public:
+    // Creates what is missing. A damaged database is moved aside (its name says so) and begun anew.
+    static Result<std::unique_ptr<Store>> open(const std::string& root, const Clock& clock);
+    Store(const Store&) = delete;
+    Store& operator=(const Store&) = delete;
+    ~Store();
+
+    [[nodiscard]] const std::string& root() const { return root_; }
+    [[nodiscard]] Database& database() { return *database_; }
+    // A folder for short-lived files of this process; gone when the process is.
+    Result<std::string> scratch_dir();
+
+    // Blobs.
+    Result<Ingest> begin_blob();
+    Result<Ingest> resume_blob(const Digest& digest, const Stop& stop);
+    Result<oci::Descriptor> put_blob(std::string_view bytes, std::string media_type);
+    Result<std::optional<std::uint64_t>> blob_size(const Digest& digest);
+    // not_found when it is not here. The descriptor is of a file that is never written again.
+    Result<sys::Fd> open_blob(const Digest& digest);
+    // At most limit_bytes; verified.
+    Result<std::string> read_blob(const Digest& digest, std::size_t limit_bytes);
+
+    // Layers.
+    Result<LayerDraft> begin_layer();
+    // The layer with this diff id: an existing one, else a new lazy one.
+    Result<LayerId> add_lazy_layer(const Digest& diff_id, const LazyLayer& lazy);
+    Result<std::optional<LayerId>> find_layer(const Digest& diff_id);
+    // A draft that becomes the lazy layer id, or nullopt when somebody has unpacked it meanwhile. Waits
+    // for another process that is at it.
+    Result<std::optional<LayerDraft>> begin_materialize(LayerId id, const Stop& stop);
+    Result<LayerRecord> layer(LayerId id);
+    // Of a layer that is on disk.
+    [[nodiscard]] std::string layer_path(LayerId id) const;  // <root>/layers/<id>/fs
+    [[nodiscard]] std::string layers_dir() const { return root_ + "/layers"; }
+    Result<> set_diff_id(LayerId id, const Digest& diff_id);
+    Result<> add_layer_blob(LayerId id, const LayerBlob& blob);
+    Result<std::vector<LayerBlob>> layer_blobs(LayerId id);
+
+    // Holds all layers of a chain for this process and notes their use. False when one is gone.
+    Result<bool> hold(const Chain& chain);
+    // Whether all layers exist (no hold, from memory where possible).
+    Result<bool> exists(const Chain& chain);
+
+    // Images. `blobs` are the manifests and configs that must stay with it.
+    Result<> put_image(const ImageRecord& image, const std::vector<Digest>& blobs);
+    Result<std::optional<ImageRecord>> find_image(const std::string& name);
+    Result<std::vector<ImageRecord>> images();
+    Result<bool> remove_image(const std::string& name);
+
+    // Cache records of the solver, as plain text (solver keys and links are the engine's to encode).
+    Result<std::vector<std::string>> cache_links(const std::string& from, const std::string& link);
+    Result<std::vector<CacheResultRow>> cache_results(const std::string& key);
+    Result<> add_cache(const std::vector<CacheLinkRow>& links, const std::vector<CacheResultRow>& results);
+    Result<> drop_cache_result(const std::string& result);
+
+    // Cache mounts.
+    Result<CacheMount> acquire_cache_mount(const std::string& key, Sharing sharing, const std::string& description,
+                                           const Stop& stop);
+    // Empties all directories of this key (--no-cache on a RUN with cache mounts).
+    Result<> clear_cache_mounts(const std::string& key, const Stop& stop);
+
+    // Facts: resolved tags, ETags, hints. Overwritten in place.
+    Result<std::optional<Fact>> fact(const std::string& key);
+    Result<> set_fact(const std::string& key, const std::string& value);
+
+    // Build history; the log is a file.
+    Result<> put_build(const BuildRecord& build);
+    Result<std::vector<BuildRecord>> builds();  // newest first
+    [[nodiscard]] std::string build_log_path(const std::string& ref) const { return root_ + "/logs/" + ref + ".log"; }
+
+    Result<std::vector<UsageRecord>> usage();
+    // What was removed. Safe while others build: what a live process holds stays.
+    Result<std::vector<UsageRecord>> prune(const PruneOptions& options);
+    // Removes what crashed processes left. Called by open() when there is something.
+    Result<> reap();
+    // Checks the invariants; returns what is wrong, one line each.
+    Result<std::vector<std::string>> verify();
+
+private:
+    friend class Ingest;
+    friend class LayerDraft;
+    friend class CacheMount;
+    Store(std::string root, const Clock& clock) : root_(std::move(root)), clock_(clock) {}
+    struct Lease {
+        std::string name;  // of the file in locks/ and of the folder in tmp/
+        sys::FileLock lock;
+        std::set<LayerId> held;
+        std::uint64_t counter = 0;
+    };
+    Result<> create_schema();
+    Result<std::string> lease();           // the name, made on first use
+    Result<std::string> new_temp_name();   // "<lease>/<n>", below tmp/
+    Result<LayerDraft> make_draft();
+    Result<> hold_locked(LayerId id);      // inside a transaction
+    Result<> remove_layers(const std::vector<LayerId>& ids);
+    [[nodiscard]] std::string blob_path(const Digest& digest) const;
+    [[nodiscard]] std::int64_t now() const;
+
+    std::string root_;
+    const Clock& clock_;
+    sys::RootedDir dir_;
+    std::unique_ptr<Database> database_;
+    Guarded<Lease> lease_;
+    Guarded<std::set<LayerId>> known_;  // layers seen to exist
+};
+
+// rm -rf of <root>/<name> however deep it is, with a bounded number of descriptors.
+Result<> remove_deep_tree(const sys::RootedDir& root, const std::string& name);
+
+}  // namespace cooper::store
