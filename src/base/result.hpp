@@ -143,19 +143,24 @@ inline void take_value(Result<void>& /*result*/) {}
 
 // The three legal shapes: `auto x = TRY(f());`  `TRY(f());`  `return TRY(f());`. Never inside a
 // braced initialiser: g++ 12 leaks the members already built there.
-#define TRY(...)                                                                    \
-    __extension__({                                                                 \
-        auto cooper_try_result_ = (__VA_ARGS__);                                    \
-        if (!cooper_try_result_) return std::move(cooper_try_result_).error();      \
-        ::cooper::detail::take_value(cooper_try_result_);                           \
+// The hidden variable has a number in its name, so that a TRY in a lambda inside a TRY shadows nothing.
+#define TRY(...) COOPER_TRY_NAMED(COOPER_JOIN(cooper_try_, __COUNTER__), __VA_ARGS__)
+#define COOPER_JOIN(a, b) COOPER_JOIN_EXPANDED(a, b)
+#define COOPER_JOIN_EXPANDED(a, b) a##b
+#define COOPER_TRY_NAMED(name, ...)                                  \
+    __extension__({                                                  \
+        auto name = (__VA_ARGS__);                                   \
+        if (!name) return std::move(name).error();                   \
+        ::cooper::detail::take_value(name);                          \
     })
 // TRY_CONTEXT(f(), "push image: {}", reference)
-#define TRY_CONTEXT(expression, ...)                                                                  \
-    __extension__({                                                                                   \
-        auto cooper_try_result_ = (expression);                                                       \
-        if (!cooper_try_result_)                                                                      \
-            return std::move(cooper_try_result_).error().with_context(fmt::format(__VA_ARGS__));      \
-        ::cooper::detail::take_value(cooper_try_result_);                                             \
+#define TRY_CONTEXT(expression, ...) \
+    COOPER_TRY_CONTEXT_NAMED(COOPER_JOIN(cooper_try_, __COUNTER__), expression, __VA_ARGS__)
+#define COOPER_TRY_CONTEXT_NAMED(name, expression, ...)                                         \
+    __extension__({                                                                             \
+        auto name = (expression);                                                               \
+        if (!name) return std::move(name).error().with_context(fmt::format(__VA_ARGS__));       \
+        ::cooper::detail::take_value(name);                                                     \
     })
 // For our own bugs, always on. Never on input.
 #define CHECK(condition)                                                                       \

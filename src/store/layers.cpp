@@ -30,7 +30,7 @@ Result<sys::RootedDir> LayerDraft::open() const { return sys::RootedDir::open_ho
 Result<LayerDraft> Store::make_draft() {
     LayerDraft draft;
     draft.dir_ = "tmp/" + TRY(new_temp_name());
-    for (const std::string name : {draft.dir_, draft.dir_ + "/fs", draft.dir_ + "/work"}) {
+    for (const std::string& name : {draft.dir_, draft.dir_ + "/fs", draft.dir_ + "/work"}) {
         if (::mkdirat(dir_.fd(), name.c_str(), 0755) != 0) return fail_errno(errno, "create a layer");
         // The process's umask must not show in a root file system.
         ::fchmodat(dir_.fd(), name.c_str(), name.ends_with("/fs") ? 0755 : 0711, 0);
