@@ -212,6 +212,7 @@ void Graph::announce(Edge& edge) {
         node.fate == VertexFate::untouched) {
         show_ended(node, VertexFate::cached, "");
     }
+    if (edge.s.hit && !edge.learned) learn(edge);
     for (const auto& [dependent, input] : edge.dependents) send_state(edge, *dependent, input);
     if (edge.s.phase == Phase::done && !tasks_.empty()) {
         const auto is_unfinished = [](const Edge* input) { return input != nullptr && input->s.phase != Phase::done; };

@@ -159,6 +159,7 @@ private:
     void begin_execution(Edge& edge);
     static std::vector<std::vector<std::string>> link_names(const Edge& edge);
     Node* find_equal(const Edge& edge, const std::vector<std::vector<std::string>>& names);
+    void learn(Edge& edge);
     void adopt(Node& node, const Node& leader);
     void deliver_results(Node& node);
     void fail_node(Node& node, const Error& error);

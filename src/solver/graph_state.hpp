@@ -19,6 +19,7 @@ struct Graph::Edge {
     bool announce_pending = false;
     bool awaits_map = false;
     bool awaits_execution = false;
+    bool learned = false;
     std::uint64_t mark_needed = 0;
 };
 

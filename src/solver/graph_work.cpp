@@ -229,6 +229,28 @@ void Graph::take(Node& node, ExecuteDone outcome) {
     for (Node* follower : std::exchange(node.followers, {})) adopt(*follower, node);
 }
 
+// What was found by content is found by definition next time, without looking at contents (L191).
+void Graph::learn(Edge& edge) {
+    edge.learned = true;
+    const EdgeState& s = edge.s;
+    if (std::ranges::none_of(s.inputs, [](const InputState& input) { return input.content_key != nullptr; })) return;
+    const KeyId& to = s.keys.back()->id;  // the newest match, which gave the record
+    CacheAddition addition;
+    for (std::size_t i = 0; i < s.inputs.size(); ++i) {
+        const InputState& input = s.inputs[i];
+        if (std::ranges::binary_search(input.candidates, to) && !input.content_key) continue;
+        for (const SharedKey& key : input.keys) {
+            if (key->ephemeral) continue;
+            addition.links.push_back(
+                {key->id, {static_cast<std::uint32_t>(i), s.output, s.map.digest, input.selector}, to});
+        }
+    }
+    if (addition.links.empty()) return;
+    // Nobody waits for it, and when it fails nothing is lost but time.
+    runner_.run(PoolKind::io,
+                [cache = &cache_, addition = std::move(addition)] { static_cast<void>(cache->add(addition)); });
+}
+
 void Graph::adopt(Node& node, const Node& leader) {
     node.execution = Node::Execution::done;
     node.leader = nullptr;
