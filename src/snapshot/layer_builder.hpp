@@ -30,6 +30,9 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] const std::string& path() const { return path_; }  // "/" or "/a/b"
 
+    // Whether nothing lies below: what is not in the new layer is not there at all.
+    [[nodiscard]] bool fresh() const { return base_ == nullptr; }
+
     // Merged view, as lstat.
     [[nodiscard]] Result<std::optional<Node>> find(const std::string& name) const;
     // An existing directory, copied up when it is only below.
@@ -63,6 +66,7 @@ private:
     sys::Fd fd_;
     DirectoryRef base_;  // what lies below, or null
     std::string path_;
+    bool inherits_group_ = false;  // setgid: new names do not get our own group
 };
 using WritableDirRef = std::shared_ptr<WritableDir>;
 
