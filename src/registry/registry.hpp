@@ -83,8 +83,10 @@ public:
     [[nodiscard]] Result<Credential> check_login(const std::string& host, const Credential& credential,
                                                  const Stop& stop);
 
-private:
+    // The inside, for the .cpp files of this room (detail/state.hpp).
     struct State;
+
+private:
     std::unique_ptr<State> state_;
 };
 
