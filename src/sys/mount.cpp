@@ -53,6 +53,10 @@ Result<OverlayFds> open_overlay(const OverlayPlan& plan) {
     if (!plan.upper.empty()) {
         fds.upper = TRY(open_path(plan.upper));
         fds.work = TRY(open_path(plan.work));
+        // The mark of an earlier volatile mount: it guards against power failures in between, after which
+        // nobody reuses these directories.
+        ::unlinkat(fds.work.get(), "work/incompat/volatile/dirty", 0);
+        ::unlinkat(fds.work.get(), "work/incompat/volatile", AT_REMOVEDIR);
     }
     return fds;
 }

@@ -41,6 +41,8 @@ public:
     explicit DetachedMount(Fd fd) : fd_(std::move(fd)) {}
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool valid() const { return fd_.valid(); }
+    // Another descriptor of the same mount.
+    [[nodiscard]] Result<Fd> duplicate() const { return fd_.duplicate(); }
     // The root of the mounted tree, for *at() calls.
     [[nodiscard]] Result<RootedDir> root() const;
     [[nodiscard]] Result<AttachedMount> attach(const std::string& target) &&;

@@ -4,6 +4,7 @@
 #include "sys/process.hpp"
 #include "sys/rooted_dir.hpp"
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -81,12 +82,14 @@ Result<> enter_private_mount_namespace() {
     return {};
 }
 
-bool can_mount() {
+std::uint64_t permitted_capabilities() {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
-    if (::syscall(SYS_capget, &header, data) != 0) return false;
-    return (data[0].effective & (1U << CAP_SYS_ADMIN)) != 0;
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
+    if (::syscall(SYS_capget, &header, data.data()) != 0) return 0;
+    return static_cast<std::uint64_t>(data[1].permitted) << 32 | data[0].permitted;
 }
+
+bool can_mount() { return (permitted_capabilities() >> CAP_SYS_ADMIN & 1) != 0; }
 
 bool in_user_namespace() {
     const auto map = read_small_file("/proc/self/uid_map");
@@ -143,6 +146,18 @@ Result<Fd> make_network_namespace() {
     // A namespace belongs to a thread; one of its own leaves the caller where it is.
     std::thread([&made]() noexcept { made = unshare_network_here(); }).join();
     return made;
+}
+
+Result<> in_network_namespace(int namespace_fd, const std::function<Result<>()>& work) {
+    Result<> done;
+    std::thread([&]() noexcept {
+        if (::setns(namespace_fd, CLONE_NEWNET) != 0) {
+            done = fail_errno(errno, "enter a network namespace");
+        } else {
+            done = work();
+        }
+    }).join();
+    return done;
 }
 
 }  // namespace cooper::sys

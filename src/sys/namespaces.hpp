@@ -5,6 +5,9 @@
 #include "base/stop.hpp"
 #include "sys/fd.hpp"
 
+#include <cstdint>
+#include <functional>
+
 namespace cooper::sys {
 
 // To be called at program start while there is one thread. Gives the program its own mount namespace
@@ -12,6 +15,8 @@ namespace cooper::sys {
 // namespace, see below).
 [[nodiscard]] Result<> enter_private_mount_namespace();
 
+// The permitted set of this thread, one bit for each capability.
+[[nodiscard]] std::uint64_t permitted_capabilities();
 // True when this process has the capabilities to mount.
 [[nodiscard]] bool can_mount();
 
@@ -25,5 +30,7 @@ namespace cooper::sys {
 
 // A new network namespace with its loopback up. Made on a thread of its own; the caller's is untouched.
 [[nodiscard]] Result<Fd> make_network_namespace();
+// Runs work on a thread of its own inside the network namespace, and waits for it.
+[[nodiscard]] Result<> in_network_namespace(int namespace_fd, const std::function<Result<>()>& work);
 
 }  // namespace cooper::sys

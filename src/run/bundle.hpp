@@ -1,0 +1,63 @@
+// Bundle: everything one step needs before it can start: its mounts (detached, held by descriptors),
+// the runtime's configuration and cooper-init's plan.
+#pragma once
+
+#include "base/result.hpp"
+#include "run/init_plan.hpp"
+#include "run/process_spec.hpp"
+#include "run/stubs.hpp"
+#include "sys/fd.hpp"
+#include "sys/mount.hpp"
+
+#include <string>
+#include <vector>
+
+namespace cooper::run {
+
+struct Runtime {
+    std::string program;
+    bool is_crun = true;
+};
+
+struct BundleInputs {
+    std::string state_dir;
+    Runtime runtime;
+    std::string id;  // of the container, unique on this host
+    std::string resolv_conf;
+    int network_fd = -1;  // -1 = the host's
+    std::vector<std::string> cgroup_files;
+    std::string hybrid_mount;  // hidden from the runtime when not empty
+    bool cgroup_mount = true;
+    bool guards_devices = true;
+};
+
+class Bundle {
+public:
+    // Fails with bad_input for what the user got wrong (unknown user, missing subpath, …).
+    [[nodiscard]] static Result<Bundle> prepare(const ProcessSpec& spec, const BundleInputs& inputs);
+
+    // Where cooper-init mounts the private tmpfs that holds all of it.
+    [[nodiscard]] static std::string sandbox_dir(const std::string& state_dir) { return state_dir + "/sandbox"; }
+
+    [[nodiscard]] const InitPlan& plan() const { return plan_; }
+    // To be placed at kFirstMountFd and following.
+    [[nodiscard]] const std::vector<sys::Fd>& fds() const { return fds_; }
+    // After the process has ended: takes away what was made only for it.
+    void finish();
+
+private:
+    struct Built;
+    Result<> mount_root(const ProcessSpec& spec, const BundleInputs& inputs, const std::vector<Stub>& stubs);
+    Result<> add_mount(const ExtraMount& mount, const std::string& target, const BundleInputs& inputs, Built& built);
+    Result<> add_bind(const BindMount& bind, const std::string& target, const BundleInputs& inputs, Built& built);
+    int hold(sys::Fd fd);
+    void command(const BundleInputs& inputs, bool tty);
+
+    InitPlan plan_;
+    std::vector<sys::Fd> fds_;
+    sys::RootedDir root_;
+    MadeStubs stubs_;
+    bool root_is_writable_ = false;
+};
+
+}  // namespace cooper::run

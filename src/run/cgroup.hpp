@@ -1,0 +1,72 @@
+// The cgroup of one step: made by us in whatever layout the host has (v2, v1, hybrid, none), so that
+// memory kills are seen and devices are out of reach. Runtimes are told to keep off.
+// https://docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/{memory,devices}.html
+#pragma once
+
+#include "base/result.hpp"
+#include "run/executor.hpp"
+#include "sys/fd.hpp"
+
+#include <string>
+#include <vector>
+
+namespace cooper::run {
+
+enum class DeviceRule : std::uint8_t { standard, all };
+
+// Owned by one step. The destructor removes the directories; the processes must have ended.
+class Cgroup {
+public:
+    Cgroup() = default;
+    Cgroup(Cgroup&&) noexcept = default;
+    Cgroup& operator=(Cgroup&&) noexcept = default;
+    ~Cgroup();
+
+    // The cgroup.procs files a process must be written to.
+    [[nodiscard]] const std::vector<std::string>& procs_files() const { return procs_files_; }
+    // Whether opening devices other than the harmless ones is prevented.
+    [[nodiscard]] bool guards_devices() const { return guards_devices_; }
+    [[nodiscard]] bool oom_killed() const;
+    [[nodiscard]] Usage usage() const;
+
+private:
+    friend class CgroupTree;
+    std::vector<std::string> dirs_;
+    std::vector<std::string> procs_files_;
+    std::string memory_dir_;
+    bool memory_is_v2_ = false;
+    bool guards_devices_ = false;
+};
+
+// Where cgroups can be made on this host. Detected once; a value.
+class CgroupTree {
+public:
+    // parent: where our cgroups go, absolute in the hierarchy; empty = "/cooper".
+    [[nodiscard]] static CgroupTree detect(std::string parent);
+
+    // Never fails: what cannot be made is left out (see Cgroup::guards_devices). parent overrides the
+    // tree's when not empty.
+    [[nodiscard]] Cgroup create(const std::string& parent, const std::string& name, DeviceRule devices) const;
+    // Removes what killed programs have left behind.
+    void sweep() const;
+    // "v2", "v1", "hybrid" or "none".
+    [[nodiscard]] std::string describe() const;
+    // A cgroup2 mount beside v1 ones: crun refuses to work when it sees that.
+    [[nodiscard]] const std::string& hybrid_mount() const { return hybrid_mount_; }
+
+private:
+    struct Place {
+        std::string mount;   // where the hierarchy is mounted
+        std::string prefix;  // below it, this process's own cgroup (v1) or nothing (v2)
+    };
+    void add_v2(Cgroup& cgroup, const std::string& relative, DeviceRule devices) const;
+    void add_v1(Cgroup& cgroup, const Place& place, const std::string& relative) const;
+
+    Place v2_;
+    Place memory_;
+    Place devices_;
+    std::string hybrid_mount_;
+    std::string parent_;
+};
+
+}  // namespace cooper::run

@@ -1,0 +1,181 @@
+#include "run/oci_executor.hpp"
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "run/bundle.hpp"
+#include "run/cgroup.hpp"
+#include "run/etc_files.hpp"
+#include "run/network.hpp"
+#include "run/port_proxy.hpp"
+#include "run/runtime_failure.hpp"
+#include "run/step.hpp"
+#include "sys/namespaces.hpp"
+#include "sys/process.hpp"
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <random>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace cooper::run {
+namespace {
+
+Result<Runtime> find_runtime(const std::string& wanted) {
+    const auto is_crun = [](const std::string& path) { return path.substr(path.rfind('/') + 1).starts_with("crun"); };
+    for (const std::string& name : wanted.empty() ? std::vector<std::string>{"crun", "runc"} : std::vector{wanted}) {
+        if (auto path = sys::find_program(name)) return Runtime{*path, is_crun(*path)};
+    }
+    return fail(Code::failed_precondition, Blame::world, "no OCI runtime found: {}",
+                wanted.empty() ? "neither crun nor runc is installed" : wanted)
+        .with_hint("install crun (apt-get install crun), or name a runtime with --oci-runtime");
+}
+
+std::string own_directory() {
+    std::array<char, 4096> path{};
+    const ssize_t n = ::readlink("/proc/self/exe", path.data(), path.size());
+    const std::string whole(path.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
+    const std::size_t slash = whole.rfind('/');
+    return slash == std::string::npos ? "" : whole.substr(0, slash);
+}
+
+Result<std::string> find_init(const std::string& wanted) {
+    const char* from_env = ::getenv("COOPER_INIT");
+    const std::string beside = own_directory();
+    for (const std::string& path : {wanted, std::string(from_env != nullptr ? from_env : ""), beside + "/cooper-init",
+                                    beside + "/../libexec/cooper/cooper-init", beside + "/../lib/cooper/cooper-init"}) {
+        if (!path.empty() && ::access(path.c_str(), X_OK) == 0) return path;
+    }
+    if (auto path = sys::find_program("cooper-init")) return path;
+    return fail(Code::failed_precondition, Blame::world, "cooper-init not found beside this program")
+        .with_hint("install cooper-init in the same directory as cooper, or set COOPER_INIT to its path");
+}
+
+std::unique_ptr<Network> choose_network(const OciExecutorOptions& options) {
+    const std::string& wanted = options.network_provider;
+    const bool root = ::geteuid() == 0 && !sys::in_user_namespace();
+    const bool can_nat = sys::find_program("nft").has_value() || sys::find_program("iptables").has_value();
+    if (wanted == "none") return make_missing_network();
+    if (wanted == "bridge" || (wanted.empty() && root && can_nat)) {
+        return make_bridge_network({.subnet = options.bridge_subnet});
+    }
+    for (const std::string& name :
+         wanted.empty() ? std::vector<std::string>{"slirp4netns", "pasta"} : std::vector{wanted}) {
+        if (auto path = sys::find_program(name)) return make_user_network(*path);
+    }
+    return make_missing_network();
+}
+
+Result<> make_directories(const std::string& path) {
+    for (std::size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+        const std::string part = path.substr(0, slash);
+        if (::mkdir(part.c_str(), 0711) != 0 && errno != EEXIST) return fail_errno(errno, fmt::format("make {}", part));
+        if (slash == std::string::npos) return {};
+    }
+}
+
+class OciExecutor final : public Executor {
+public:
+    OciExecutor(OciExecutorOptions options, Runtime runtime, std::string init)
+        : options_(std::move(options)),
+          runtime_(std::move(runtime)),
+          init_(std::move(init)),
+          cgroups_(CgroupTree::detect(options_.cgroup_parent)),
+          bridge_(choose_network(options_)),
+          none_(make_none_network()),
+          prefix_(fmt::format("cooper-{}-{:08x}", ::getpid(), std::random_device{}())) {
+        cgroups_.sweep();
+    }
+
+    Result<Exit> run(const ProcessSpec& spec, const Streams& streams, const Stop& stop) override;
+    void warm_up(NetworkMode mode) override {
+        if (mode == NetworkMode::isolated) bridge_->warm_up();
+        if (mode == NetworkMode::none) none_->warm_up();
+    }
+    std::string describe() override {
+        return fmt::format("{}, cgroup {}, {} network", runtime_.program, cgroups_.describe(), bridge_->describe());
+    }
+
+private:
+    Result<std::unique_ptr<NetworkLease>> acquire_network(NetworkMode mode, const Stop& stop) {
+        if (mode == NetworkMode::host) return std::unique_ptr<NetworkLease>();
+        return (mode == NetworkMode::none ? *none_ : *bridge_).acquire(stop);
+    }
+    std::string resolv_conf(NetworkMode mode, const NetworkLease* lease) const {
+        std::vector<std::string> servers = options_.dns;
+        if (servers.empty() && lease != nullptr) servers = lease->name_servers();
+        return make_resolv_conf(read_host_resolv_conf(), mode, servers);
+    }
+
+    const OciExecutorOptions options_;
+    const Runtime runtime_;
+    const std::string init_;
+    const CgroupTree cgroups_;
+    const std::unique_ptr<Network> bridge_;
+    const std::unique_ptr<Network> none_;
+    const std::string prefix_;
+    std::atomic<std::uint64_t> count_{0};
+};
+
+Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, const Stop& stop) {
+    const std::uint64_t number = count_++;
+    const std::unique_ptr<NetworkLease> network = TRY(acquire_network(spec.network, stop));
+    if (network && spec.security == SecurityMode::insecure) network->spoil();
+    const DeviceRule devices = spec.security == SecurityMode::insecure ? DeviceRule::all : DeviceRule::standard;
+    const Cgroup cgroup = cgroups_.create(spec.cgroup_parent, fmt::format("{}-{}", ::getpid(), number), devices);
+
+    BundleInputs inputs{
+        .state_dir = options_.state_dir, .runtime = runtime_, .id = fmt::format("{}-{}", prefix_, number)};
+    inputs.resolv_conf = resolv_conf(spec.network, network.get());
+    inputs.network_fd = network ? network->namespace_fd() : -1;
+    inputs.cgroup_files = cgroup.procs_files();
+    inputs.hybrid_mount = cgroups_.hybrid_mount();
+    inputs.cgroup_mount = !cgroup.procs_files().empty();
+    inputs.guards_devices = cgroup.guards_devices() || devices == DeviceRule::all;
+    Bundle bundle = TRY(Bundle::prepare(spec, inputs));
+
+    PortProxy proxy;
+    if (!spec.ports.empty()) {
+        if (!network) return bad_input("ports can only be published with a network of the container's own");
+        TRY(proxy.start(spec.ports, network->namespace_fd(), network->address()));
+    }
+    Step step(streams, proxy.ports());
+    const Result<StepEnd> end = step.run(init_, bundle, spec, stop);
+    bundle.finish();
+    if (!end) return end.error();
+    if (auto failure = runtime_failure(*end, spec)) return std::move(*failure);
+    Exit exit;
+    exit.status = {end->code, end->code != 0 && cgroup.oom_killed()};
+    exit.usage = cgroup.usage();
+    return exit;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Executor>> make_oci_executor(OciExecutorOptions options) {
+    if (!options.state_dir.starts_with('/')) {
+        return fail(Code::internal, Blame::cooper, "the executor's state directory is not absolute: {}",
+                    options.state_dir);
+    }
+    if (!sys::can_mount()) {
+        return fail(Code::permission_denied, Blame::world, "running steps needs the right to mount")
+            .with_hint("run as root, or as a user with subordinate ids in /etc/subuid and /etc/subgid");
+    }
+    Runtime runtime = TRY(find_runtime(options.runtime));
+    std::string init = TRY(find_init(options.init_program));
+    for (const std::string& dir : {options.state_dir, Bundle::sandbox_dir(options.state_dir)})
+        TRY(make_directories(dir));
+    return std::unique_ptr<Executor>(
+        std::make_unique<OciExecutor>(std::move(options), std::move(runtime), std::move(init)));
+}
+
+Error exit_error(const ProcessSpec& spec, const ExitStatus& status) {
+    std::string text = fmt::format("process {} did not complete successfully: exit code: {}",
+                                   quoted(join(spec.args, " ")), status.code);
+    if (status.oom_killed) text += ": out of memory";
+    return Error(Code::unknown, Blame::user, std::move(text)).with_detail(status);
+}
+
+}  // namespace cooper::run

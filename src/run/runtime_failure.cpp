@@ -1,0 +1,53 @@
+#include "run/runtime_failure.hpp"
+
+#include "base/text.hpp"
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace cooper::run {
+namespace {
+
+// The last error of a log of JSON lines; lines that are none are taken as they are.
+std::string last_error(const std::string& log) {
+    std::string found;
+    for (const std::string& line : split(log, '\n')) {
+        if (trim(line).empty()) continue;
+        const auto entry = nlohmann::json::parse(line, nullptr, false);
+        if (!entry.is_object() || !entry.contains("msg") || !entry["msg"].is_string()) {
+            found = line;
+            continue;
+        }
+        const std::string level = entry.value("level", "error");
+        if (level == "error" || level == "fatal") found = entry["msg"].get<std::string>();
+    }
+    return found;
+}
+
+bool mentions(const std::string& text, std::initializer_list<const char*> words) {
+    for (const char* word : words) {
+        if (text.find(word) != std::string::npos) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec) {
+    if (end.code == 0) return std::nullopt;
+    if (end.code == 124 && end.runtime_log.empty()) return std::nullopt;
+    const std::string message = last_error(end.runtime_log);
+    if (message.empty()) {
+        // What cooper-init could not execute has no log.
+        return std::nullopt;
+    }
+    const std::string program = spec.args.empty() ? "" : spec.args.front();
+    if (mentions(message, {"executable file", "exec: ", "execve", "open executable"})) {
+        const bool denied = mentions(message, {"ermission denied", "Exec format error", "exec format error"});
+        const int code = denied ? 126 : 127;
+        return bad_input("exec {}: {}", cooper::quoted(program), message).with_detail(ExitStatus{code, false});
+    }
+    return fail(Code::failed_precondition, Blame::world, "start container: {}", message);
+}
+
+}  // namespace cooper::run

@@ -1,0 +1,15 @@
+// Tells a runtime that failed from a process that did.
+#pragma once
+
+#include "run/process_spec.hpp"
+#include "run/step.hpp"
+
+#include <optional>
+
+namespace cooper::run {
+
+// nullopt when the process ran. A program that is not there or cannot be executed is bad input with
+// ExitStatus 127 or 126.
+[[nodiscard]] std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec);
+
+}  // namespace cooper::run
