@@ -1,0 +1,260 @@
+#include "ops/file_op.hpp"
+
+#include "base/text.hpp"
+#include "codec/path_match.hpp"
+#include "layer/copy.hpp"
+#include "ops/unpack.hpp"
+#include "snapshot/layer_builder.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <unistd.h>
+
+namespace cooper::ops {
+
+solver::CacheMapPart to_cache_map(const llb::OpCacheInfo& info) {
+    solver::CacheMapPart part;
+    part.map.digest = info.digest;
+    for (const auto& input : info.inputs) part.map.inputs.push_back({input.selector, !input.definition_only()});
+    return part;
+}
+
+std::vector<layer::ContentSelector> to_selectors(const std::vector<llb::ContentSelector>& selectors) {
+    std::vector<layer::ContentSelector> out;
+    for (const auto& one : selectors) {
+        layer::ContentSelector selector;
+        selector.path = one.path;
+        selector.wildcard = one.wildcard;
+        selector.follow_links = one.follow_links;
+        selector.include = one.include_patterns;
+        selector.exclude = one.exclude_patterns;
+        selector.required = one.required_paths;
+        out.push_back(std::move(selector));
+    }
+    return out;
+}
+
+Result<solver::CacheMapPart> FileOp::cache_map(std::size_t /*index*/, solver::OpContext& /*context*/) {
+    return to_cache_map(cache_);
+}
+
+Result<Digest> FileOp::content_digest(std::size_t input, const solver::SharedResult& result, solver::OpContext& context) {
+    return environment_.trees.digest(result, to_selectors(cache_.inputs.at(input).content), context.progress, context.stop);
+}
+
+namespace {
+
+std::optional<std::int64_t> time_of(std::int64_t timestamp) {
+    if (timestamp < 0) return std::nullopt;
+    return timestamp;
+}
+
+}  // namespace
+
+// One execution. A state is what an action gives: a finished chain, or a layer in work that the next
+// action in line goes on with.
+class FileOp::Run {
+public:
+    Run(FileOp& op, std::span<const solver::SharedResult> inputs, solver::OpContext& context)
+        : op_(op), inputs_(inputs), context_(context) {}
+
+    Result<std::vector<solver::SharedResult>> run() {
+        const auto& actions = op_.op_.actions;
+        std::size_t outputs = 0;
+        for (const auto& action : actions) {
+            if (action.output >= 0) outputs = std::max(outputs, static_cast<std::size_t>(action.output) + 1);
+        }
+        std::vector<solver::SharedResult> results(outputs);
+        states_.resize(actions.size());
+        for (std::size_t i = 0; i < actions.size(); ++i) {
+            TRY(check_stop(context_.stop));
+            TRY(act(i));
+            if (actions[i].output < 0) continue;
+            results[static_cast<std::size_t>(actions[i].output)] = make_result(TRY(finished(i)));
+        }
+        return results;
+    }
+
+private:
+    struct Work {
+        store::Chain base;
+        std::optional<store::LayerDraft> draft;
+        std::unique_ptr<snapshot::LayerBuilder> builder;
+    };
+    struct State {
+        std::unique_ptr<Work> work;        // in work, or
+        std::optional<store::Chain> chain;  // finished
+    };
+
+    [[nodiscard]] bool is_action(std::int64_t index) const { return index >= static_cast<std::int64_t>(inputs_.size()); }
+
+    // Whether an action after `after` still wants state `index`.
+    [[nodiscard]] bool wanted_later(std::int64_t index, std::size_t after) const {
+        const auto& actions = op_.op_.actions;
+        for (std::size_t i = after + 1; i < actions.size(); ++i) {
+            if (actions[i].input == index || actions[i].secondary_input == index) return true;
+        }
+        return false;
+    }
+
+    Result<store::Chain> finished(std::size_t action) {
+        State& state = states_[action];
+        if (state.chain) return *state.chain;
+        Work& work = *state.work;
+        TRY(work.builder->finish());
+        store::LayerInfo info;
+        info.description = op_.description_;
+        info.size_bytes = work.builder->written().bytes;
+        work.builder.reset();
+        const store::LayerId id = TRY(std::move(*work.draft).commit(info));
+        state.chain = work.base.with(id);
+        state.work.reset();
+        return *state.chain;
+    }
+
+    Result<store::Chain> chain_at(std::int64_t index) {
+        if (index < 0) return store::Chain{};
+        if (is_action(index)) return finished(static_cast<std::size_t>(index) - inputs_.size());
+        return chain_of(inputs_[static_cast<std::size_t>(index)]);
+    }
+
+    Result<snapshot::TreeRef> tree_at(std::int64_t index) {
+        if (index < 0) return snapshot::empty_tree();
+        if (!is_action(index)) {
+            return op_.environment_.trees.tree(inputs_[static_cast<std::size_t>(index)], context_.progress, context_.stop);
+        }
+        const store::Chain chain = TRY(chain_at(index));
+        return op_.environment_.trees.tree(make_result(chain), context_.progress, context_.stop);
+    }
+
+    Result<std::unique_ptr<Work>> begin(std::int64_t base_index, std::size_t action) {
+        if (is_action(base_index)) {
+            State& before = states_[static_cast<std::size_t>(base_index) - inputs_.size()];
+            const bool is_result = op_.op_.actions[static_cast<std::size_t>(base_index) - inputs_.size()].output >= 0;
+            if (before.work && !is_result && !wanted_later(base_index, action)) return std::move(before.work);
+        }
+        auto work = std::make_unique<Work>();
+        work->base = TRY(chain_at(base_index));
+        if (!work->base.empty()) TRY(op_.environment_.trees.ensure(work->base, context_.progress, context_.stop));
+        work->draft.emplace(TRY(op_.environment_.store.begin_layer()));
+        work->builder = TRY(snapshot::LayerBuilder::create(TRY(op_.environment_.trees.layer_dirs(work->base)),
+                                                           TRY(work->draft->open())));
+        return work;
+    }
+
+    Result<std::optional<layer::Owner>> owner_of(const std::optional<llb::ChownOpt>& chown) {
+        if (!chown) return std::optional<layer::Owner>{};
+        snapshot::TreeRef user_tree;
+        snapshot::TreeRef group_tree;
+        const auto name_of = [this](const std::optional<llb::UserOpt>& user,
+                                    snapshot::TreeRef& tree) -> Result<std::optional<layer::OwnerName>> {
+            if (!user || std::holds_alternative<std::monostate>(*user)) return std::optional<layer::OwnerName>{};
+            layer::OwnerName name;
+            if (const auto* id = std::get_if<std::uint32_t>(&*user)) {
+                name.id = *id;
+            } else {
+                const auto& named = std::get<llb::NamedUser>(*user);
+                name.name = named.name;
+                tree = TRY(tree_at(named.input));
+            }
+            return std::optional<layer::OwnerName>(std::move(name));
+        };
+        const auto user = TRY(name_of(chown->user, user_tree));
+        const auto group = TRY(name_of(chown->group, group_tree));
+        return std::optional<layer::Owner>(TRY(layer::look_up_owner(user, group, user_tree.get(), group_tree.get())));
+    }
+
+    Result<> act(std::size_t index) {
+        const llb::FileAction& action = op_.op_.actions[index];
+        // What an action reads is settled before its own layer is begun.
+        snapshot::TreeRef source;
+        const auto* copy = std::get_if<llb::CopyAction>(&action.action);
+        if (copy != nullptr) source = TRY(tree_at(action.secondary_input));
+        const std::optional<layer::Owner> owner = TRY(std::visit(
+            [this](const auto& one) -> Result<std::optional<layer::Owner>> {
+                if constexpr (requires { one.owner; }) return owner_of(one.owner);
+                return std::optional<layer::Owner>{};
+            },
+            action.action));
+        std::unique_ptr<Work> work = TRY(begin(action.input, index));
+        snapshot::LayerBuilder& builder = *work->builder;
+        if (copy != nullptr) {
+            TRY(do_copy(*copy, source, action.secondary_input, owner, builder));
+        } else if (const auto* mkdir = std::get_if<llb::MkDirAction>(&action.action)) {
+            TRY(layer::make_directory(builder, {.path = mkdir->path,
+                                                .mode = static_cast<std::uint32_t>(mkdir->mode) & 0777U,
+                                                .make_parents = mkdir->make_parents,
+                                                .owner = owner,
+                                                .timestamp_ns = time_of(mkdir->timestamp)}));
+        } else if (const auto* mkfile = std::get_if<llb::MkFileAction>(&action.action)) {
+            TRY(layer::make_file(builder, {.path = mkfile->path,
+                                           .mode = static_cast<std::uint32_t>(mkfile->mode) & 0777U,
+                                           .data = mkfile->data,
+                                           .owner = owner,
+                                           .timestamp_ns = time_of(mkfile->timestamp)}));
+        } else if (const auto* rm = std::get_if<llb::RmAction>(&action.action)) {
+            TRY(layer::remove(builder, {rm->path, rm->allow_not_found, rm->allow_wildcard}));
+        } else if (const auto* link = std::get_if<llb::SymlinkAction>(&action.action)) {
+            TRY(layer::make_symlink(builder, {.old_path = link->old_path,
+                                              .new_path = link->new_path,
+                                              .owner = owner,
+                                              .timestamp_ns = time_of(link->timestamp)}));
+        }
+        states_[index].work = std::move(work);
+        return {};
+    }
+
+    Result<> do_copy(const llb::CopyAction& copy, const snapshot::TreeRef& source, std::int64_t source_index,
+                     const std::optional<layer::Owner>& owner, snapshot::LayerBuilder& builder) {
+        layer::CopyOptions options;
+        options.source = copy.src;
+        options.destination = copy.dest;
+        options.owner = owner;
+        options.mode = copy.mode;
+        options.mode_text = copy.mode_str;
+        options.follow_symlink = copy.follow_symlink;
+        options.dir_copy_contents = copy.dir_copy_contents;
+        options.create_dest_path = copy.create_dest_path;
+        options.allow_wildcard = copy.allow_wildcard;
+        options.allow_empty_wildcard = copy.allow_empty_wildcard;
+        options.always_replace = copy.always_replace_existing;
+        options.timestamp_ns = time_of(copy.timestamp);
+        options.include = copy.include_patterns;
+        options.exclude = copy.exclude_patterns;
+        options.threads = op_.environment_.threads;
+        if (!is_action(source_index) && source_index >= 0) {
+            const Ref* ref = ref_of(inputs_[static_cast<std::size_t>(source_index)]);
+            if (ref != nullptr && ref->local() != nullptr) options.hashed = &ref->local()->digester();
+        }
+        if (!copy.attempt_unpack) return layer::copy(source, builder, options, context_.stop);
+
+        // ADD: archives among the sources are unpacked, everything else is copied.
+        std::vector<std::string> sources = {copy.src};
+        if (copy.allow_wildcard) {
+            sources = TRY(layer::resolve_wildcards(*source, copy.src, snapshot::FollowLast::yes));
+            if (sources.empty() && !copy.allow_empty_wildcard) {
+                return fail(Code::not_found, Blame::user, "{} not found", copy.src);
+            }
+        }
+        for (const auto& path : sources) {
+            if (TRY(unpack_if_archive(*source, path, copy.dest, owner, builder, context_.stop))) continue;
+            layer::CopyOptions one = options;
+            one.source = path;
+            one.allow_wildcard = false;
+            TRY(layer::copy(source, builder, one, context_.stop));
+        }
+        return {};
+    }
+
+    FileOp& op_;
+    std::span<const solver::SharedResult> inputs_;
+    solver::OpContext& context_;
+    std::vector<State> states_;
+};
+
+Result<std::vector<solver::SharedResult>> FileOp::execute(std::span<const solver::SharedResult> inputs,
+                                                          solver::OpContext& context) {
+    return Run(*this, inputs, context).run();
+}
+
+}  // namespace cooper::ops

@@ -1,0 +1,69 @@
+#include "ops/trees.hpp"
+
+#include "base/work_pool.hpp"
+
+namespace cooper::ops {
+
+namespace {
+// Base images have a handful of layers; more at once would only queue at the network.
+constexpr std::size_t kFetchThreads = 4;
+}  // namespace
+
+Result<> Trees::ensure(const store::Chain& chain, VertexProgress& progress, Stop stop) {
+    if (!TRY(store_.hold(chain))) {
+        return fail(Code::not_found, Blame::world, "a layer of {} was removed meanwhile", chain.to_string())
+            .with_hint("build again");
+    }
+    std::vector<store::LayerId> missing;
+    for (const store::LayerId id : chain.layers) {
+        if (!TRY(store_.layer(id)).on_disk) missing.push_back(id);
+    }
+    return parallel_for(missing.size(), kFetchThreads,
+                        [&](std::size_t i) { return fetcher_.materialize(missing[i], progress, stop); });
+}
+
+Result<std::vector<snapshot::LayerDir>> Trees::layer_dirs(const store::Chain& chain) {
+    std::vector<std::pair<std::int64_t, std::string>> paths;
+    for (const store::LayerId id : chain.layers) paths.emplace_back(id, store_.layer_path(id));
+    return snapshot::open_layers(paths);
+}
+
+Result<std::shared_ptr<ChainTree>> Trees::open(const store::Chain& chain, VertexProgress& progress, Stop stop) {
+    const std::string key = chain.to_string();
+    {
+        auto open = open_.lock();
+        if (const auto found = open->find(key); found != open->end()) return found->second;
+    }
+    TRY(ensure(chain, progress, stop));
+    auto made = std::make_shared<ChainTree>();
+    made->tree = TRY(snapshot::ChainView::create(TRY(layer_dirs(chain)), snapshot::ChainView::TopLayer::committed));
+    made->table_key = key;
+    made->table_file = store_.layers_dir() + "/" + std::to_string(chain.layers.back()) + "/digests";
+    made->digester = std::make_unique<layer::TreeDigester>(
+        made->tree, layer::DigestTable::load(made->table_file, made->table_key), threads_);
+    auto open = open_.lock();
+    return open->try_emplace(key, std::move(made)).first->second;
+}
+
+Result<snapshot::TreeRef> Trees::tree(const solver::SharedResult& result, VertexProgress& progress, Stop stop) {
+    const Ref* ref = ref_of(result);
+    if (ref == nullptr) return snapshot::empty_tree();
+    if (ref->local() != nullptr) return ref->local()->tree();
+    return TRY(open(ref->chain(), progress, stop))->tree;
+}
+
+Result<Digest> Trees::digest(const solver::SharedResult& result, const std::vector<layer::ContentSelector>& selectors,
+                             VertexProgress& progress, Stop stop) {
+    const Ref* ref = ref_of(result);
+    if (ref == nullptr) return layer::digest_of_scratch(selectors);
+    if (ref->local() != nullptr) return ref->local()->digest(selectors, stop);
+    const auto chain = TRY(open(ref->chain(), progress, stop));
+    const Digest digest = TRY(chain->digester->digest_all(selectors, stop));
+    if (chain->digester->learnt()) {
+        // Remembering is a kindness to the next build; a full disk must not fail this one.
+        static_cast<void>(chain->digester->table().save(chain->table_file, chain->table_key));
+    }
+    return digest;
+}
+
+}  // namespace cooper::ops

@@ -1,0 +1,149 @@
+#include "ops/unpack.hpp"
+
+#include "layer/archive.hpp"
+
+#include <algorithm>
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+namespace cooper::ops {
+
+namespace {
+
+using snapshot::Kind;
+using snapshot::LayerBuilder;
+using snapshot::Meta;
+using snapshot::WritableDir;
+using snapshot::WritableDirRef;
+
+// Writes the entries of an archive below a destination. Links inside the tree are followed for parent
+// directories, as a chroot would, and never lead outside it.
+class LayerSink final : public layer::ArchiveSink {
+public:
+    LayerSink(LayerBuilder& target, std::string destination, std::optional<layer::Owner> owner)
+        : target_(target), destination_(std::move(destination)), owner_(owner) {}
+
+    Result<> directory(const std::string& path, const layer::ArchiveMetadata& metadata) override {
+        if (path == "/") return {};  // the destination keeps its own metadata
+        const auto [parent, name] = TRY(place(path));
+        if (const auto present = TRY(parent->find(name))) {
+            if (present->kind == Kind::directory) {
+                const WritableDirRef dir = TRY(parent->open_dir(name));
+                return dir->set_meta(meta_of(metadata));
+            }
+            TRY(parent->remove(name));
+        }
+        TRY(parent->make_dir(name, meta_of(metadata)));
+        return {};
+    }
+
+    Result<> file(const std::string& path, const layer::ArchiveMetadata& metadata, std::uint64_t size, ByteSource& body) override {
+        const auto [parent, name] = TRY(free_place(path));
+        const sys::Fd spool(::memfd_create("archive-entry", MFD_CLOEXEC));
+        if (!spool.valid()) return fail_errno(errno, "buffer for an archive entry");
+        std::vector<std::byte> buffer(256 * 1024);
+        for (std::uint64_t left = size; left > 0;) {
+            const std::size_t n = TRY(body.read(std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), left))));
+            if (n == 0) return bad_input("{}: the archive ends within this file", path);
+            TRY(sys::write_all(spool.get(), std::span<const std::byte>(buffer).first(n)));
+            left -= n;
+        }
+        ::lseek(spool.get(), 0, SEEK_SET);
+        TRY(parent->put_file(name, spool.get(), meta_of(metadata)));
+        return {};
+    }
+
+    Result<> symlink(const std::string& path, const std::string& link, const layer::ArchiveMetadata& metadata) override {
+        const auto [parent, name] = TRY(free_place(path));
+        return parent->put_symlink(name, link, meta_of(metadata));
+    }
+
+    Result<> hard_link(const std::string& path, const std::string& link, const layer::ArchiveMetadata& /*metadata*/) override {
+        const auto [parent, name] = TRY(free_place(path));
+        const auto [link_parent, link_name] = TRY(place(link));
+        return parent->put_hard_link(name, *link_parent, link_name);
+    }
+
+    Result<> device(const std::string& path, layer::DeviceKind kind, std::uint32_t major, std::uint32_t minor,
+                    const layer::ArchiveMetadata& metadata) override {
+        const auto [parent, name] = TRY(free_place(path));
+        const Kind as = kind == layer::DeviceKind::fifo        ? Kind::fifo
+                        : kind == layer::DeviceKind::character ? Kind::char_device
+                                                               : Kind::block_device;
+        return parent->put_special(name, as, makedev(major, minor), meta_of(metadata));
+    }
+
+private:
+    struct Place {
+        WritableDirRef parent;
+        std::string name;
+    };
+
+    [[nodiscard]] Meta meta_of(const layer::ArchiveMetadata& metadata) const {
+        Meta meta;
+        meta.uid = owner_ ? owner_->uid : metadata.uid;
+        meta.gid = owner_ ? owner_->gid : metadata.gid;
+        meta.mode = metadata.mode;
+        meta.mtime_ns = metadata.mtime_ns;
+        meta.xattrs.assign(metadata.xattrs.begin(), metadata.xattrs.end());
+        return meta;
+    }
+
+    Result<Place> place(const std::string& path) {
+        const std::size_t slash = path.rfind('/');
+        const std::string dir = path.substr(0, slash);
+        if (last_parent_ == nullptr || dir != last_dir_) {
+            const std::string resolved = TRY(target_.view()->resolve(destination_ + dir));
+            Meta made;
+            if (owner_) {
+                made.uid = owner_->uid;
+                made.gid = owner_->gid;
+            }
+            last_parent_ = TRY(target_.make_dirs(resolved, made, nullptr));
+            last_dir_ = dir;
+        }
+        return Place{last_parent_, path.substr(slash + 1)};
+    }
+
+    // The same, with nothing of that name left there.
+    Result<Place> free_place(const std::string& path) {
+        Place at = TRY(place(path));
+        if (const auto present = TRY(at.parent->find(at.name))) {
+            TRY(at.parent->remove(at.name));
+            if (present->kind == Kind::directory || present->kind == Kind::symlink) last_parent_ = nullptr;
+        }
+        return at;
+    }
+
+    LayerBuilder& target_;
+    std::string destination_;
+    std::optional<layer::Owner> owner_;
+    std::string last_dir_;
+    WritableDirRef last_parent_;
+};
+
+}  // namespace
+
+Result<bool> unpack_if_archive(const snapshot::Tree& source, const std::string& path, const std::string& destination,
+                               const std::optional<layer::Owner>& owner, LayerBuilder& target, Stop stop) {
+    const auto found = TRY(source.find(path, snapshot::FollowLast::yes));
+    if (!found || found->node.kind != Kind::file) return false;
+    sys::Fd file = TRY(found->parent->open_file(found->name, found->node));
+    if (!TRY(layer::detect_archive(file.get()))) return false;
+    std::string below = destination;
+    while (below.ends_with('/')) below.pop_back();
+    LayerSink sink(target, below, owner);
+    // The destination exists even when the archive is empty.
+    Meta made;
+    if (owner) {
+        made.uid = owner->uid;
+        made.gid = owner->gid;
+    }
+    TRY(target.make_dirs(TRY(target.view()->resolve(below.empty() ? "/" : below)), made, nullptr));
+    TRY_CONTEXT(layer::extract_archive(std::make_unique<sys::FdSource>(std::move(file)), sink, layer::ArchiveLimits{}, stop),
+                "unpack {}", path);
+    return true;
+}
+
+}  // namespace cooper::ops
