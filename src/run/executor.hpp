@@ -32,6 +32,8 @@ struct Streams {
         virtual const std::vector<PublishedPort>& ports() = 0;  // with the chosen host ports
     };
     std::function<void(Control&)> started;
+    // Called once after the process has ended, before the Control dies; only when started was called.
+    std::function<void()> finished;
 };
 
 // What a finished process used; zero where the kernel does not tell.

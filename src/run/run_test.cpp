@@ -2,6 +2,7 @@
 #include "base/defer.hpp"
 #include "run/etc_files.hpp"
 #include "run/fake_executor.hpp"
+#include "run/interactive.hpp"
 #include "run/oci_executor.hpp"
 #include "run/runtime_config.hpp"
 #include "run/seccomp.hpp"
@@ -10,7 +11,10 @@
 #include "sys/namespaces.hpp"
 #include "sys/process.hpp"
 #include "sys/temp_dir.hpp"
+#include "sys/terminal.hpp"
 
+#include <algorithm>
+#include <arpa/inet.h>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -20,6 +24,7 @@
 #include <gtest/gtest.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
 
@@ -279,6 +284,164 @@ TEST_F(RunTest, ManyStepsAtOnce) {
     }
     threads.clear();
     EXPECT_EQ(codes, (std::array<int, 6>{0, 1, 2, 3, 4, 5}));
+}
+
+// A port of the host's that answers everybody with a greeting.
+class Greeter {
+public:
+    Greeter() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+        ::listen(socket_.get(), 4);
+        socklen_t size = sizeof address;
+        ::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size);
+        port_ = ntohs(address.sin_port);
+        thread_ = std::jthread([this](const Stop& stop) {
+            while (sys::wait_readable(socket_.get(), stop)) {
+                const sys::Fd client(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+                static_cast<void>(sys::write_all(client.get(), "greetings\n"));
+            }
+        });
+    }
+    int port() const { return port_; }
+
+private:
+    sys::Fd socket_;
+    int port_ = 0;
+    std::jthread thread_;
+};
+
+TEST_F(RunTest, IsolatedNetworkReachesOut) {
+    const Greeter greeter;
+    executor_->warm_up(NetworkMode::isolated);
+    const std::string script =
+        fmt::format("set -- $(ip route | grep default); echo via $2; nc -w 5 $3 {} </dev/null; ip route | grep -c eth0",
+                    greeter.port());
+    ProcessSpec process = spec(script);
+    process.network = NetworkMode::isolated;
+    const std::string out = output_of(process);
+    EXPECT_NE(out.find("via via\ngreetings\n2\n"), std::string::npos) << out << err_;
+}
+
+TEST_F(RunTest, NoneNetworkIsAlone) { EXPECT_EQ(output_of(spec("ip -o link | grep -c LOOPBACK,UP; ip route")), "1\n"); }
+
+TEST_F(RunTest, HostNetworkIsTheHosts) {
+    const Greeter greeter;
+    ProcessSpec process = spec(fmt::format("nc -w 5 127.0.0.1 {} </dev/null", greeter.port()));
+    process.network = NetworkMode::host;
+    EXPECT_EQ(output_of(process), "greetings\n");
+}
+
+// What a server on the loopback says; empty when nobody answers.
+std::string ask(std::uint16_t port) {
+    const sys::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return "";
+    return sys::read_to_end(fd.get(), 1000).value_or("");
+}
+
+TEST_F(RunTest, PublishedPortsWorkFromTheLoopback) {
+    ProcessSpec process = spec("echo hello > /tmp/h; while :; do nc -l -p 8080 < /tmp/h; done");
+    process.network = NetworkMode::isolated;
+    process.ports = {{.host_address = "127.0.0.1", .container_port = 8080}};
+    std::string answer;
+    std::jthread client;
+    StopSource source;
+    Streams streams;
+    streams.started = [&](Streams::Control& control) {
+        const std::uint16_t port = control.ports().front().host_port;
+        client = std::jthread([&, port](const Stop& stop) {
+            while (answer.empty() && !stop.stop_requested()) answer = ask(port);
+            source.request_stop();
+        });
+    };
+    EXPECT_FALSE(executor_->run(process, streams, source.get_token()).has_value());
+    if (client.joinable()) client.join();
+    EXPECT_EQ(answer, "hello\n");
+}
+
+TEST_F(RunTest, InteractiveTerminal) {
+    const sys::Fd master(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    ASSERT_EQ(::grantpt(master.get()), 0);
+    ASSERT_EQ(::unlockpt(master.get()), 0);
+    const sys::Fd slave(::open(::ptsname(master.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
+    ASSERT_TRUE(sys::set_window_size(slave.get(), {33, 101}).has_value());
+    ProcessSpec process = spec("read line; echo \"<$line>\"; busybox stty size; exit 9");
+    process.tty = true;
+    process.stdin_mode = StdinMode::forward;
+    ASSERT_TRUE(sys::write_all(master.get(), "typed\r").has_value());
+    const auto exit = run_interactive(*executor_, process, {slave.get(), slave.get(), slave.get(), {}}, {});
+    ASSERT_TRUE(exit.has_value()) << exit.error().to_string();
+    EXPECT_EQ(exit->status.code, 9);
+    std::array<std::byte, 4096> buffer;
+    const auto n = sys::read_some(master.get(), buffer);
+    ASSERT_TRUE(n.has_value());
+    const std::string shown(as_text(std::span(buffer).first(*n)));
+    EXPECT_NE(shown.find("<typed>"), std::string::npos) << shown;
+    EXPECT_NE(shown.find("33 101"), std::string::npos) << shown;
+}
+
+TEST_F(RunTest, InteractivePipes) {
+    auto in = sys::make_pipe();
+    auto out = sys::make_pipe();
+    ProcessSpec process = spec("cat; exit 4");
+    process.stdin_mode = StdinMode::forward;
+    ASSERT_TRUE(sys::write_all(in->write_end.get(), "through").has_value());
+    in->write_end = sys::Fd();
+    const auto exit = run_interactive(*executor_, process, {in->read_end.get(), out->write_end.get(), 2, {}}, {});
+    out->write_end = sys::Fd();
+    ASSERT_TRUE(exit.has_value()) << exit.error().to_string();
+    EXPECT_EQ(exit->status.code, 4);
+    EXPECT_EQ(sys::read_to_end(out->read_end.get(), 100).value_or(""), "through");
+}
+
+// How many processes have this word as an argument.
+int processes_with(const std::string& word) {
+    int count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+        std::ifstream file(entry.path() / "cmdline");
+        const std::string line((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+        if (line.find(std::string(1, '\0') + word + '\0') != std::string::npos) count++;
+    }
+    return count;
+}
+
+// Not a test: the program that SurvivorsDieWithUs kills.
+TEST_F(RunTest, DISABLED_Victim) {
+    Streams streams;
+    streams.stdout_fd = 1;
+    static_cast<void>(executor_->run(spec("echo ready; sleep 7654321"), streams, {}));
+}
+
+TEST_F(RunTest, NothingOutlivesAKilledProgram) {
+    auto out = sys::make_pipe();
+    sys::SpawnSpec victim;
+    victim.program = "/proc/self/exe";
+    victim.args = {"run_test", "--gtest_filter=RunTest.DISABLED_Victim", "--gtest_also_run_disabled_tests"};
+    victim.fds = {{1, out->write_end.get()}};
+    victim.env = std::vector<std::string>{"TEST_TMPDIR=" + step_.path()};  // ours, so that it is removed
+    auto child = sys::Child::spawn(victim);
+    ASSERT_TRUE(child.has_value()) << child.error().to_string();
+    out->write_end = sys::Fd();
+    std::string seen;
+    std::array<std::byte, 256> buffer;
+    while (seen.find("ready") == std::string::npos) {
+        const auto n = sys::read_some(out->read_end.get(), buffer);
+        ASSERT_TRUE(n.has_value() && *n > 0) << seen;
+        seen += as_text(std::span(buffer).first(*n));
+    }
+    ASSERT_GT(processes_with("7654321"), 0);
+    child->kill_and_wait();
+    // The last holder of the pipe is the container itself.
+    ASSERT_TRUE(sys::read_to_end(out->read_end.get(), 1 << 20).has_value());
+    while (processes_with("7654321") > 0) std::this_thread::yield();
+    std::ifstream mounts("/proc/self/mountinfo");
+    const std::string text((std::istreambuf_iterator<char>(mounts)), std::istreambuf_iterator<char>());
+    EXPECT_EQ(text.find("/state/sandbox"), std::string::npos);
 }
 
 TEST(EtcFiles, LoopbackServersAreReplaced) {

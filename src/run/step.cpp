@@ -52,6 +52,8 @@ Result<> Step::start(const std::string& init_program, const Bundle& bundle, cons
     spawn.args = {"cooper-init"};
     spawn.env = std::vector<std::string>{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
     spawn.clone_flags = CLONE_NEWPID | CLONE_NEWNS;
+    // Out of the terminal's reach: Ctrl-C is for us, and we decide what becomes of the step.
+    spawn.session = sys::SpawnSpec::Session::own;
     spawn.fds = {{kControlFd, control.theirs.get()}, {kPlanFd, plan.get()}};
     int next = kFirstMountFd;
     for (const sys::Fd& fd : bundle.fds()) spawn.fds.push_back({next++, fd.get()});
@@ -190,6 +192,7 @@ Result<StepEnd> Step::run(const std::string& init_program, const Bundle& bundle,
     TRY(check_stop(stop));
     TRY(start(init_program, bundle, spec));
     const Result<> pumped = pump(stop);
+    if (announced_ && streams_.finished) streams_.finished();
     const ExitStatus init = child_.kill_and_wait();
     if (!pumped) return pumped.error();
     if (!failure_.empty()) {
