@@ -269,6 +269,44 @@ TEST_F(RunTest, TerminalIsATerminal) {
     EXPECT_EQ(output_of(process), "yes xterm\r\n");
 }
 
+TEST_F(RunTest, SeesMemoryKills) {
+    // A parent with a limit, in whatever hierarchy has the memory controller.
+    const std::string name = fmt::format("cooper-test-{}", ::getpid());
+    std::string parent;
+    std::string limit = "/memory.limit_in_bytes";
+    if (std::filesystem::exists("/sys/fs/cgroup/memory/memory.limit_in_bytes")) {
+        std::ifstream file("/proc/self/cgroup");
+        for (std::string line; std::getline(file, line);) {
+            if (const auto at = line.find(":memory:"); at != std::string::npos) {
+                parent = "/sys/fs/cgroup/memory" + line.substr(at + 8) + "/" + name;
+            }
+        }
+    } else {
+        parent = "/sys/fs/cgroup/" + name;
+        limit = "/memory.max";
+    }
+    std::error_code error;
+    std::filesystem::create_directory(parent, error);
+    std::ofstream(parent + limit) << (24 << 20) << std::flush;
+    if (error || !std::filesystem::exists(parent + limit)) GTEST_SKIP() << "no memory controller here";
+    ProcessSpec process = spec("busybox tail /dev/zero");
+    process.cgroup_parent = "/" + name;
+    const auto exit = run(process);
+    ::rmdir((parent + "/cooper").c_str());
+    ::rmdir(parent.c_str());
+    ASSERT_TRUE(exit.has_value()) << exit.error().to_string();
+    EXPECT_EQ(exit->status.code, 137);
+    EXPECT_TRUE(exit->status.oom_killed);
+    EXPECT_GT(exit->usage.memory_peak_bytes, 1U << 20);
+}
+
+TEST_F(RunTest, DevicesAreOutOfReach) {
+    const std::string out = output_of(
+        spec("busybox mknod /tmp/null c 1 3 && echo x > /tmp/null && echo null works; busybox mknod /tmp/kmsg c 1 11; "
+             "cat /tmp/kmsg 2>/dev/null | busybox head -c 1; test -r /dev/null && echo done"));
+    EXPECT_EQ(out, "null works\ndone\n");
+}
+
 TEST_F(RunTest, ManyStepsAtOnce) {
     std::vector<std::jthread> threads;
     std::array<int, 6> codes{};
@@ -399,13 +437,13 @@ TEST_F(RunTest, InteractivePipes) {
     EXPECT_EQ(sys::read_to_end(out->read_end.get(), 100).value_or(""), "through");
 }
 
-// How many processes have this word as an argument.
+// How many processes have this word in their arguments.
 int processes_with(const std::string& word) {
     int count = 0;
     for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
         std::ifstream file(entry.path() / "cmdline");
         const std::string line((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-        if (line.find(std::string(1, '\0') + word + '\0') != std::string::npos) count++;
+        if (line.find(word) != std::string::npos) count++;
     }
     return count;
 }
