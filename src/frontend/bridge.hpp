@@ -6,6 +6,7 @@
 #include "base/digest.hpp"
 #include "base/result.hpp"
 #include "base/stop.hpp"
+#include "llb/definition.hpp"
 #include "llb/op.hpp"
 
 #include <cstdint>
@@ -54,11 +55,12 @@ public:
                                                                std::size_t limit_bytes, const std::string& log_name,
                                                                Stop stop) = 0;
     // A file of what a definition (git, http, image) builds to; nullopt when it does not exist.
-    virtual Result<std::optional<std::string>> read_file_of(const std::string& definition, const std::string& path,
+    virtual Result<std::optional<std::string>> read_file_of(const llb::Definition& definition, const std::string& path,
                                                             std::size_t limit_bytes, Stop stop) = 0;
-    virtual Result<std::optional<ContextStat>> stat_of(const std::string& definition, const std::string& path,
+    virtual Result<std::optional<ContextStat>> stat_of(const llb::Definition& definition, const std::string& path,
                                                        Stop stop) = 0;
     // The first bytes (at most limit_bytes) of what a URL gives, to tell an archive from a Dockerfile.
+    // Fetched through the same cache as the build's own http source.
     virtual Result<std::string> peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) = 0;
 };
 

@@ -131,9 +131,8 @@ State State::with_output(Output output) const {
 }
 
 void State::add_env(std::string_view key, std::string_view value) {
-    auto next = std::make_shared<EnvList>(*env_);
-    next->set(key, value);
-    env_ = std::move(next);
+    if (env_.use_count() > 1) env_ = std::make_shared<EnvList>(*env_);
+    env_->set(key, value);
 }
 
 State State::run(RunOptions options) const {

@@ -186,7 +186,8 @@ public:
 private:
     friend class Node;
     Output output_;
-    std::shared_ptr<const EnvList> env_ = std::make_shared<const EnvList>();
+    // Shared between states until one of them changes it.
+    std::shared_ptr<EnvList> env_ = std::make_shared<EnvList>();
     std::string dir_ = "/";
     std::string user_;
     std::string hostname_;

@@ -1,0 +1,185 @@
+#include "dockerfile/convert_context.hpp"
+
+#include "codec/path_match.hpp"
+#include "codec/pattern_matcher.hpp"
+#include "frontend/git_ref.hpp"
+
+#include <array>
+
+namespace cooper::dockerfile {
+
+namespace {
+
+constexpr std::size_t kArchiveProbeBytes = 1024;
+
+bool is_http(std::string_view text) { return text.starts_with("http://") || text.starts_with("https://"); }
+
+bool is_tar_header(std::string_view block) {
+    if (block.size() < 512) return false;
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < 512; ++i) {
+        sum += i >= 148 && i < 156 ? ' ' : static_cast<unsigned char>(block[i]);
+    }
+    std::uint64_t written = 0;
+    bool any = false;
+    for (const char c : block.substr(148, 8)) {
+        if (c >= '0' && c <= '7') {
+            written = written * 8 + static_cast<std::uint64_t>(c - '0');
+            any = true;
+        } else if (any) {
+            break;
+        }
+    }
+    return any && written == sum;
+}
+
+bool is_archive(std::string_view head) {
+    using namespace std::string_view_literals;
+    constexpr std::array kMagic = {"BZh"sv, "\x1F\x8B\x08"sv, "\xFD\x37\x7A\x58\x5A\x00"sv};
+    for (const std::string_view magic : kMagic) {
+        if (head.starts_with(magic)) return true;
+    }
+    return is_tar_header(head);
+}
+
+Result<std::optional<llb::State>> http_context(const ContextOptions& options, BuildSource& source,
+                                               frontend::Bridge& bridge, const Stop& stop) {
+    if (!is_http(options.context)) return std::nullopt;
+    llb::HttpOptions http{.filename = "context"};
+    http.constraints.set_name(internal_name("load remote build context"));
+    const llb::State file = llb::http(options.context, std::move(http));
+    const std::string head =
+        TRY_CONTEXT(bridge.peek_http(options.context, kArchiveProbeBytes, stop), "failed to read downloaded context");
+    if (!is_archive(head)) {
+        source.filename = "context";
+        return file;
+    }
+    llb::FileActions unpack;
+    unpack.copy(file, "/context", "/", {.attempt_unpack = true});
+    return llb::scratch().file(std::move(unpack), {});
+}
+
+llb::State scope(const llb::State& context, const std::string& subdir) {
+    llb::FileActions copy;
+    copy.copy(context, subdir, "/", {.dir_contents_only = true});
+    return llb::scratch().file(std::move(copy), {});
+}
+
+std::string lower_sibling(const std::string& filename) {
+    if (codec::base_name(filename) != "Dockerfile") return {};
+    return codec::join_path(codec::dir_name(codec::clean_path(filename)), "dockerfile");
+}
+
+Error no_dockerfile(const std::string& filename) {
+    return fail(Code::not_found, Blame::user, "failed to read dockerfile: open {}: no such file or directory", filename)
+        .with_hint("name the file with -f, or run the command in the directory that has it");
+}
+
+class FileReader {
+public:
+    virtual ~FileReader() = default;
+    virtual Result<std::optional<std::string>> read(const std::string& path, std::size_t limit) = 0;
+};
+
+class LocalReader final : public FileReader {
+public:
+    LocalReader(frontend::Bridge& bridge, std::string name, std::string log_name, Stop stop)
+        : bridge_(bridge), name_(std::move(name)), log_name_(std::move(log_name)), stop_(std::move(stop)) {}
+    Result<std::optional<std::string>> read(const std::string& path, std::size_t limit) override {
+        return bridge_.read_local_file(name_, path, limit, log_name_, stop_);
+    }
+
+private:
+    frontend::Bridge& bridge_;
+    std::string name_;
+    std::string log_name_;
+    Stop stop_;
+};
+
+class StateReader final : public FileReader {
+public:
+    StateReader(frontend::Bridge& bridge, llb::Definition definition, Stop stop)
+        : bridge_(bridge), definition_(std::move(definition)), stop_(std::move(stop)) {}
+    Result<std::optional<std::string>> read(const std::string& path, std::size_t limit) override {
+        return bridge_.read_file_of(definition_, path, limit, stop_);
+    }
+
+private:
+    frontend::Bridge& bridge_;
+    llb::Definition definition_;
+    Stop stop_;
+};
+
+Result<> read_dockerfile(BuildSource& source, FileReader& reader) {
+    auto text = TRY(reader.read(source.filename, kMaxDockerfileBytes));
+    if (!text) {
+        const std::string other = lower_sibling(source.filename);
+        if (!other.empty()) text = TRY(reader.read(other, kMaxDockerfileBytes));
+    }
+    if (!text) return no_dockerfile(source.filename);
+    source.text = std::move(*text);
+    return {};
+}
+
+}  // namespace
+
+std::string internal_name(std::string_view name) { return "[internal] " + std::string(name); }
+
+Result<std::optional<llb::State>> git_context(const std::string& reference, std::optional<bool> keep_git_dir,
+                                              std::string_view default_mtime) {
+    const auto git = TRY(frontend::parse_git_ref(reference));
+    if (!git) return std::nullopt;
+    llb::GitOptions options;
+    options.ref = git->ref;
+    options.subdir = git->subdir;
+    options.keep_git_dir = git->keep_git_dir.value_or(false) || keep_git_dir.value_or(false);
+    options.skip_submodules = !git->submodules.value_or(true);
+    options.checksum = git->checksum;
+    options.mtime = git->mtime.empty() ? std::string(default_mtime) : git->mtime;
+    options.fetch_by_commit = git->fetch_by_commit;
+    options.constraints.set_name(internal_name("load git source " + reference));
+    return llb::git(git->remote, std::move(options));
+}
+
+Result<BuildSource> load_build_source(const ContextOptions& options, const llb::Platform& platform,
+                                      frontend::Bridge& bridge, Stop stop) {
+    BuildSource source;
+    source.filename = options.filename.empty() ? "Dockerfile" : options.filename;
+    source.context.local_name = options.local_context;
+    std::optional<llb::State> dockerfile_state;
+    if (!options.context.empty()) {
+        auto remote = TRY(git_context(options.context, options.keep_git_dir, options.commit_mtimes ? "commit" : ""));
+        if (!remote) remote = TRY(http_context(options, source, bridge, stop));
+        if (!remote) {
+            return bad_input("build context {} is neither a git repository nor an http(s) address", options.context);
+        }
+        dockerfile_state = remote;
+        source.context.remote = options.subdir.empty() ? *remote : scope(*remote, options.subdir);
+    }
+    if (options.dockerfile_text) {
+        source.text = *options.dockerfile_text;
+    } else if (dockerfile_state && !options.force_local_dockerfile) {
+        StateReader reader(bridge, TRY(llb::marshal_definition(*dockerfile_state, platform)), stop);
+        TRY(read_dockerfile(source, reader));
+    } else {
+        LocalReader reader(bridge, options.local_dockerfile,
+                           internal_name("load build definition from " + source.filename), stop);
+        TRY(read_dockerfile(source, reader));
+    }
+    if (source.context.remote) return source;
+    // The ignore file beside the Dockerfile wins over the one of the context; they are not merged.
+    std::optional<std::string> ignore;
+    if (!options.dockerfile_text) {
+        ignore =
+            TRY(bridge.read_local_file(options.local_dockerfile, source.filename + ".dockerignore", kMaxIgnoreFileBytes,
+                                       internal_name("load build definition from " + source.filename), stop));
+    }
+    if (!ignore) {
+        ignore = TRY(bridge.read_local_file(options.local_context, ".dockerignore", kMaxIgnoreFileBytes,
+                                            internal_name("load .dockerignore"), stop));
+    }
+    if (ignore) source.context.exclude_patterns = codec::read_ignore_file(*ignore);
+    return source;
+}
+
+}  // namespace cooper::dockerfile

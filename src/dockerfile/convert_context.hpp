@@ -1,0 +1,42 @@
+// Where a build comes from: the Dockerfile, its context and the ignore file (dockerfile.md §12, §13).
+// Blocks on `bridge`.
+#pragma once
+
+#include "dockerfile/to_llb.hpp"
+
+namespace cooper::dockerfile {
+
+inline constexpr std::size_t kMaxDockerfileBytes = 16U << 20U;
+inline constexpr std::size_t kMaxIgnoreFileBytes = 16U << 20U;
+
+struct ContextOptions {
+    // Empty: the directory `local_context` of the client. Else a git reference or an http(s) URL.
+    std::string context;
+    std::string filename = "Dockerfile";
+    std::string subdir;  // of a remote context
+    std::string local_context = "context";
+    std::string local_dockerfile = "dockerfile";
+    // Read the Dockerfile from `local_dockerfile` although the context is remote.
+    bool force_local_dockerfile = false;
+    std::optional<bool> keep_git_dir;
+    bool commit_mtimes = false;                  // SOURCE_DATE_EPOCH is set: git files get the commit's time
+    std::optional<std::string> dockerfile_text;  // given, not read
+};
+
+struct BuildSource {
+    std::string filename;  // as found ("dockerfile" when "Dockerfile" is missing)
+    std::string text;
+    BuildContext context;
+};
+
+[[nodiscard]] Result<BuildSource> load_build_source(const ContextOptions& options, const llb::Platform& platform,
+                                                    frontend::Bridge& bridge, Stop stop);
+
+// "[internal] name".
+[[nodiscard]] std::string internal_name(std::string_view name);
+// A git repository as a state; options beyond the reference itself in `extra`.
+[[nodiscard]] Result<std::optional<llb::State>> git_context(const std::string& reference,
+                                                            std::optional<bool> keep_git_dir,
+                                                            std::string_view default_mtime);
+
+}  // namespace cooper::dockerfile

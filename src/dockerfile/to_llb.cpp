@@ -1,0 +1,635 @@
+#include "dockerfile/to_llb.hpp"
+
+#include "base/text.hpp"
+#include "base/work_pool.hpp"
+#include "codec/pattern_matcher.hpp"
+#include "dockerfile/convert_args.hpp"
+#include "dockerfile/convert_context.hpp"
+#include "dockerfile/convert_dispatch.hpp"
+#include "dockerfile/convert_state.hpp"
+#include "dockerfile/parse.hpp"
+#include "oci/reference.hpp"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace cooper::dockerfile {
+
+namespace {
+
+constexpr std::size_t kMaxStages = 20'000;
+constexpr std::size_t kMaxParallelResolves = 8;
+
+using Reachable = std::unordered_set<const StageState*>;
+
+std::vector<std::string> common_images() {
+    std::vector<std::string> out;
+    for (const char* name : {"alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"}) {
+        out.emplace_back(name);
+        out.push_back(std::string(name) + ":latest");
+    }
+    return out;
+}
+
+Error with_suggestion(Error error, std::string_view word, const std::vector<std::string>& candidates) {
+    const auto near = nearest(word, candidates);
+    if (!near || *near == word) return error;
+    return error.with_hint("did you mean " + *near + "?");
+}
+
+class Converter {
+public:
+    Converter(const ConvertOptions& options, frontend::Bridge& bridge, Stop stop)
+        : options_(options), bridge_(bridge), stop_(std::move(stop)) {}
+
+    Result<BuildPlan> run(const std::string& text) {
+        if (text.empty()) return bad_input("the Dockerfile cannot be empty");
+        TRY(read(text));
+        TRY(prepare_arguments());
+        TRY(register_stages());
+        StageState* target = TRY(find_target());
+        TRY(link_stages());
+        const Reachable reachable = TRY(resolve_stages(*target));
+        TRY(dispatch_stages(reachable));
+        return finish(*target);
+    }
+
+private:
+    // --- reading ---
+
+    Result<> read(const std::string& text) {
+        auto info = std::make_shared<llb::SourceInfo>();
+        info->filename = options_.filename;
+        info->data = text;
+        info->language = "Dockerfile";
+        source_ = std::move(info);
+        ParsedFile file = TRY(parse(text, options_.filename));
+        escape_ = file.escape;
+        program_ = TRY(parse_stages(file));
+        if (program_.stages.empty()) return bad_input("dockerfile contains no stages to build");
+        if (program_.stages.size() > kMaxStages) {
+            return bad_input("the Dockerfile has {} stages, the limit is {}", program_.stages.size(), kMaxStages);
+        }
+        return {};
+    }
+
+    [[nodiscard]] Error at(Error error, const Lines& lines) const {
+        return located(std::move(error), options_.filename, lines);
+    }
+
+    // --- platforms and arguments ---
+
+    Result<> prepare_arguments() {
+        build_platforms_ = options_.build_platforms;
+        if (build_platforms_.empty() && options_.target_platform) build_platforms_ = {*options_.target_platform};
+        if (build_platforms_.empty()) build_platforms_ = {oci::host_platform()};
+        implicit_target_ = !options_.target_platform;
+        target_platform_ = options_.target_platform.value_or(build_platforms_.front());
+        std::string target = options_.target.empty() ? program_.stages.back().name : options_.target;
+        global_args_ = automatic_args(build_platforms_.front(), target_platform_, options_.build_args, target);
+        for (const Instruction& instruction : program_.meta_args) {
+            auto added = add_meta_args(std::get<ArgCommand>(instruction.command), instruction.location);
+            if (!added) return at(std::move(added).error(), instruction.location);
+        }
+        return resolve_epoch();
+    }
+
+    Result<> add_meta_args(const ArgCommand& arg, const Lines& /*location*/) {
+        for (const auto& pair : arg.args) {
+            std::optional<std::string> value = pair.value;
+            if (const auto given = options_.build_args.find(pair.key); given != options_.build_args.end()) {
+                value = given->second;
+            } else if (value) {
+                value = TRY(expand_word(*value, global_args_, escape_));
+            }
+            if (value) global_args_.set(pair.key, *value);
+        }
+        return {};
+    }
+
+    // D185: seconds since the epoch. The forms that ask a source for its time are refused, not ignored.
+    Result<> resolve_epoch() {
+        const std::string key = "SOURCE_DATE_EPOCH";
+        std::optional<std::string> value;
+        if (const auto given = options_.build_args.find(key); given != options_.build_args.end()) {
+            value = given->second;
+        } else if (const auto global = global_args_.get(key); global && !global->empty()) {
+            value = std::string(*global);
+        }
+        if (!value) return {};
+        if (value->empty()) {
+            // Given empty: resets what the file says.
+            global_args_.erase(key);
+            options_.build_args.erase(key);
+            return {};
+        }
+        epoch_seconds_ = parse_int(*value);
+        if (!epoch_seconds_) {
+            return bad_input("invalid SOURCE_DATE_EPOCH: {}", *value)
+                .with_hint("give seconds since 1970 (for a git checkout: $(git log -1 --pretty=%ct))");
+        }
+        return {};
+    }
+
+    // --- stages ---
+
+    StageState& add_state(std::unique_ptr<StageState> state) {
+        StageState& stage = *state;
+        states_.push_back(std::move(state));
+        // Names are compared as written here, and folded only where an instruction says --from (D043).
+        if (const auto base = by_name_.find(stage.base_name); base != by_name_.end()) stage.base = base->second;
+        if (!stage.stage.name.empty()) by_name_[to_lower(stage.stage.name)] = &stage;
+        return stage;
+    }
+
+    [[nodiscard]] StageState* find_by_name(std::string_view name) const {
+        const auto found = by_name_.find(to_lower(name));
+        return found == by_name_.end() ? nullptr : found->second;
+    }
+
+    [[nodiscard]] std::vector<std::string> names() const {
+        std::vector<std::string> out;
+        for (const auto& state : states_) {
+            if (!state->counter.stage.empty()) out.push_back(state->counter.stage);
+        }
+        return out;
+    }
+
+    Result<> register_stages() {
+        for (std::size_t i = 0; i < program_.stages.size(); ++i) {
+            Lines location = program_.stages[i].location;
+            auto added = register_stage(std::move(program_.stages[i]), i);
+            if (!added) return at(std::move(added).error(), location);
+        }
+        return {};
+    }
+
+    Result<> register_stage(Stage parsed, std::size_t index) {
+        auto state = std::make_unique<StageState>();
+        state->base_name = TRY(expand_word(parsed.base_name, global_args_, escape_));
+        if (state->base_name.empty()) return bad_input("base name ({}) should not be blank", parsed.base_name);
+        if (!parsed.platform.empty()) state->platform = TRY(stage_platform(parsed.platform));
+        state->counter.stage = parsed.name;
+        state->counter.show_platform = options_.multi_platform;
+        state->stage = std::move(parsed);
+        const std::string name = state->stage.name;
+        if (!name.empty()) {
+            auto named = TRY(find_named_context(options_, name, context_platform(*state)));
+            if (named) {
+                state->named_context = std::move(named);
+                add_state(std::move(state)).base = nullptr;
+                return {};
+            }
+        } else {
+            state->counter.stage = "stage-" + std::to_string(index);
+        }
+        StageState& stage = add_state(std::move(state));
+        int total = stage.base_name != "scratch" && stage.base == nullptr ? 1 : 0;
+        for (const Instruction& instruction : stage.stage.commands) {
+            if (is_step(instruction.command)) ++total;
+        }
+        stage.counter.total = total;
+        stage.ignore_cache = is_no_cache(name);
+        return {};
+    }
+
+    static bool is_step(const Command& command) {
+        return std::holds_alternative<AddCommand>(command) || std::holds_alternative<CopyCommand>(command) ||
+               std::holds_alternative<RunCommand>(command) || std::holds_alternative<WorkdirCommand>(command);
+    }
+
+    [[nodiscard]] bool is_no_cache(std::string_view name) const {
+        if (!options_.no_cache) return false;
+        if (options_.no_cache->empty()) return true;
+        return std::ranges::any_of(*options_.no_cache,
+                                   [&](const std::string& wanted) { return equal_ignoring_case(wanted, name); });
+    }
+
+    [[nodiscard]] oci::Platform context_platform(const StageState& state) const {
+        if (state.platform) return *state.platform;
+        return options_.target_platform.value_or(oci::host_platform());
+    }
+
+    Result<oci::Platform> stage_platform(const std::string& text) {
+        const std::string value =
+            TRY_CONTEXT(expand_word(text, global_args_, escape_), "failed to process arguments for platform {}", text);
+        if (value.empty()) {
+            Error error = bad_input("empty platform value from expression {}", text);
+            std::string word = text;
+            std::erase_if(word, [](char c) { return c == '$' || c == '{' || c == '}'; });
+            return with_suggestion(std::move(error), word, arg_names());
+        }
+        return TRY_CONTEXT(oci::parse_platform(value), "failed to parse platform {}", text);
+    }
+
+    [[nodiscard]] std::vector<std::string> arg_names() const {
+        std::vector<std::string> out;
+        for (const auto& [key, value] : global_args_.entries()) out.push_back(key);
+        return out;
+    }
+
+    Result<StageState*> find_target() {
+        if (options_.target.empty()) return states_.back().get();
+        StageState* target = find_by_name(options_.target);
+        if (target != nullptr) return target;
+        return with_suggestion(
+            fail(Code::not_found, Blame::user, "target stage {} could not be found", quoted(options_.target)),
+            options_.target, names());
+    }
+
+    // --- who reads whom ---
+
+    Result<> link_stages() {
+        const std::size_t count = states_.size();  // images named by instructions are added behind
+        for (std::size_t i = 0; i < count; ++i) {
+            StageState& stage = *states_[i];
+            for (Instruction& instruction : stage.stage.commands) {
+                Lines location = instruction.location;
+                auto command = to_command(stage, std::move(instruction));
+                if (!command) return at(std::move(command).error(), location);
+                stage.commands.push_back(std::move(*command));
+            }
+            stage.stage.commands.clear();
+        }
+        TRY(check_loops());
+        if (states_.size() == 1) states_.front()->counter.stage.clear();
+        return {};
+    }
+
+    StageState& add_image(const std::string& name, const Lines& location) {
+        auto image = std::make_unique<StageState>();
+        image->base_name = name;
+        image->stage.base_name = name;
+        image->stage.location = location;
+        image->unregistered = true;
+        return add_state(std::move(image));
+    }
+
+    Result<StageCommand> to_command(StageState& stage, Instruction instruction) {
+        StageCommand out;
+        const Lines location = instruction.location;
+        if (const auto* copy = std::get_if<CopyCommand>(&instruction.command); copy != nullptr && !copy->from.empty()) {
+            StageState* from = TRY(copy_source(copy->from, location));
+            out.sources.push_back(from);
+        } else if (const auto* run = std::get_if<RunCommand>(&instruction.command)) {
+            for (const std::string& from : mount_sources(*run)) {
+                const std::string name = from.empty() ? "scratch" : from;
+                StageState* found = find_by_name(name);
+                out.sources.push_back(found != nullptr ? found : &add_image(name, location));
+            }
+        }
+        for (StageState* source : out.sources) {
+            const bool known = std::ranges::any_of(stage.deps, [&](const auto& dep) { return dep.first == source; });
+            if (!known) stage.deps.emplace_back(source, location);
+        }
+        out.instruction = std::move(instruction);
+        return out;
+    }
+
+    Result<StageState*> copy_source(const std::string& from, const Lines& location) {
+        const std::string expanded = TRY(expand_word(from, llb::EnvList{}, escape_));
+        if (expanded != from) {
+            return bad_input(
+                "variable expansion is not supported for --from, define a new stage with FROM using ARG from global "
+                "scope as a workaround");
+        }
+        if (const auto index = parse_int(from)) {
+            if (*index < 0 || static_cast<std::uint64_t>(*index) >= states_.size()) {
+                return bad_input("invalid stage index {}", *index);
+            }
+            return states_[static_cast<std::size_t>(*index)].get();
+        }
+        StageState* found = find_by_name(from);
+        return found != nullptr ? found : &add_image(from, location);
+    }
+
+    // Depth first without recursion; a stage met again while still open closes a loop.
+    Result<> check_loops() {
+        enum class Mark : std::uint8_t { open, done };
+        std::unordered_map<const StageState*, Mark> marks;
+        for (const auto& root : states_) {
+            std::vector<std::pair<const StageState*, std::size_t>> stack;
+            stack.emplace_back(root.get(), 0);
+            while (!stack.empty()) {
+                auto& [stage, next] = stack.back();
+                if (next == 0) {
+                    if (marks.contains(stage)) {
+                        stack.pop_back();
+                        continue;
+                    }
+                    marks[stage] = Mark::open;
+                }
+                const std::size_t deps = stage->deps.size() + (stage->base != nullptr ? 1 : 0);
+                if (next == deps) {
+                    marks[stage] = Mark::done;
+                    stack.pop_back();
+                    continue;
+                }
+                const StageState* dep = next < stage->deps.size() ? stage->deps[next].first : stage->base;
+                const Lines& where = next < stage->deps.size() ? stage->deps[next].second : stage->stage.location;
+                ++next;
+                const auto mark = marks.find(dep);
+                if (mark == marks.end()) {
+                    stack.emplace_back(dep, 0);
+                } else if (mark->second == Mark::open) {
+                    return at(bad_input("circular dependency detected on stage: {}", dep->counter.stage), where);
+                }
+            }
+        }
+        return {};
+    }
+
+    static Reachable reachable_from(const StageState& target) {
+        Reachable out;
+        std::vector<const StageState*> open = {&target};
+        while (!open.empty()) {
+            const StageState* stage = open.back();
+            open.pop_back();
+            if (!out.insert(stage).second) continue;
+            if (stage->base != nullptr) open.push_back(stage->base);
+            for (const auto& [dep, location] : stage->deps) open.push_back(dep);
+        }
+        return out;
+    }
+
+    // --- base images ---
+
+    Result<Reachable> resolve_stages(StageState& target) {
+        while (true) {
+            const Reachable reachable = reachable_from(target);
+            TRY(resolve_bases(reachable));
+            bool new_deps = false;
+            for (std::size_t i = 0; i < states_.size(); ++i) {
+                StageState& stage = *states_[i];
+                if (!reachable.contains(&stage)) continue;
+                inherit(stage);
+                auto added = start_triggers(stage);
+                if (!added) return at(std::move(added).error(), stage.stage.location);
+                new_deps = new_deps || *added;
+            }
+            if (!new_deps) return reachable;
+            TRY(check_loops());
+        }
+    }
+
+    Result<> resolve_bases(const Reachable& reachable) {
+        std::vector<StageState*> wanted;
+        for (const auto& state : states_) {
+            if (state->base != nullptr || state->dispatched || state->resolved) continue;
+            if (!reachable.contains(state.get())) {
+                if (state->base_name != "scratch") {
+                    auto parsed = oci::Reference::parse_normalized(state->base_name);
+                    if (!parsed) return at(bad_base(*state, parsed.error()), state->stage.location);
+                }
+                continue;
+            }
+            state->resolved = true;
+            wanted.push_back(state.get());
+        }
+        return parallel_for(wanted.size(), kMaxParallelResolves, [&](std::size_t i) -> Result<> {
+            StageState& stage = *wanted[i];
+            auto resolved = resolve_base(stage);
+            if (!resolved) return at(std::move(resolved).error(), stage.stage.location);
+            if (stage.unregistered) stage.dispatched = true;
+            return {};
+        });
+    }
+
+    static Error bad_base(const StageState& stage, const Error& error) {
+        return error.with_context("failed to parse stage name " + quoted(stage.base_name));
+    }
+
+    void use_scratch(StageState& stage) const {
+        stage.state = llb::scratch();
+        stage.image = empty_image(target_platform_);
+        stage.platform = target_platform_;
+    }
+
+    Result<> resolve_base(StageState& stage) {
+        if (stage.base_name == "scratch" && !stage.named_context) {
+            use_scratch(stage);
+            return {};
+        }
+        const oci::Platform platform = stage.platform.value_or(target_platform_);
+        if (stage.named_context) return use_named_stage(stage);
+        auto parsed = oci::Reference::parse_normalized(stage.base_name);
+        if (!parsed) return bad_base(stage, parsed.error());
+        const std::string reference = parsed->canonical();
+        const auto named = TRY(find_named_context(options_, reference, platform));
+        if (named) return use_named_image(stage, *named, platform);
+        return use_image(stage, reference, platform);
+    }
+
+    Result<> use_named_stage(StageState& stage) {
+        LoadedContext loaded = TRY(load_named_context(*stage.named_context, options_, stage.paths, bridge_, stop_));
+        stage.dispatched = true;
+        stage.state = std::move(loaded.state);
+        if (!loaded.image) return {};
+        stage.image = std::move(*loaded.image);
+        if (!stage.image.platform.architecture.empty() && !stage.image.platform.os.empty()) {
+            stage.platform = stage.image.platform;
+        }
+        return {};
+    }
+
+    Result<> use_named_image(StageState& stage, const NamedContext& named, const oci::Platform& platform) {
+        LoadedContext loaded = TRY(load_named_context(named, options_, stage.paths, bridge_, stop_));
+        stage.image = loaded.image ? std::move(*loaded.image) : empty_image(platform);
+        stage.base_image = stage.image;
+        stage.state = std::move(loaded.state);
+        stage.state.set_platform(to_llb_platform(oci::normalize(platform)));
+        stage.platform = platform;
+        return {};
+    }
+
+    Result<> use_image(StageState& stage, const std::string& reference, oci::Platform platform) {
+        const std::string prefix = options_.multi_platform ? "[" + oci::format_platform_all(platform) + " internal]"
+                                                           : std::string("[internal]");
+        auto resolved = bridge_.resolve_image_config(reference, to_llb_platform(platform), options_.resolve_mode,
+                                                     prefix + " load metadata for " + reference, stop_);
+        if (!resolved) {
+            std::vector<std::string> candidates = names();
+            for (std::string& image : common_images()) candidates.push_back(std::move(image));
+            Error error = std::move(resolved).error().with_context(stage.base_name);
+            return error.hint().empty() ? with_suggestion(std::move(error), stage.base_name, candidates) : error;
+        }
+        oci::ImageConfig image =
+            TRY_CONTEXT(oci::parse_image_config(resolved->config_json), "failed to parse image config");
+        stage.base_image = image;
+        image.created.reset();
+        if (!stage.platform && implicit_target_) platform = detect_platform(image, platform);
+        const oci::Reference full = TRY(oci::Reference::parse_normalized(resolved->reference));
+        const std::string pinned =
+            resolved->digest.empty() ? full.canonical() : full.with_digest(resolved->digest).canonical();
+        const bool no_layers =
+            image.diff_ids.empty() && std::ranges::all_of(image.history, &oci::HistoryEntry::empty_layer);
+        stage.image = std::move(image);
+        stage.platform = platform;
+        if (no_layers) {
+            stage.state = llb::scratch();
+            return {};
+        }
+        llb::ImageOptions options;
+        if (options_.resolve_mode == frontend::ResolveMode::pull) options.resolve_mode = "pull";
+        if (options_.resolve_mode == frontend::ResolveMode::local) options.resolve_mode = "local";
+        options.constraints.platform = to_llb_platform(platform);
+        options.constraints.metadata.description["com.docker.dockerfile.v1.command"] = stage.stage.source_code;
+        options.constraints.source = source_;
+        options.constraints.ranges = to_llb_ranges(stage.stage.location);
+        options.constraints.set_name(step_name(stage.counter, "FROM " + pinned, &platform, nullptr));
+        stage.state = llb::image(pinned, std::move(options));
+        return {};
+    }
+
+    [[nodiscard]] oci::Platform detect_platform(const oci::ImageConfig& image, const oci::Platform& target) const {
+        const auto same = [&](const oci::Platform& platform) {
+            return platform.os == image.platform.os && platform.architecture == image.platform.architecture;
+        };
+        if (same(target)) return target;
+        const auto found = std::ranges::find_if(build_platforms_, same);
+        return found == build_platforms_.end() ? target : *found;
+    }
+
+    // --- stages on stages, triggers ---
+
+    static void inherit(StageState& stage) {
+        if (stage.base == nullptr) return;
+        stage.state = stage.base->state;
+        stage.platform = stage.base->platform;
+        stage.image = stage.base->image;
+        stage.image.config.on_build.clear();
+        stage.base_image = stage.base->base_image;
+        stage.paths = stage.base->paths;
+        stage.workdir_set = stage.base->workdir_set;
+        stage.build_args = stage.base->build_args;
+    }
+
+    // Triggers of the base image or of the stage below become the first commands. True: they read stages
+    // or images that nobody has resolved yet.
+    Result<bool> start_triggers(StageState& stage) {
+        std::vector<std::string> triggers = std::move(stage.image.config.on_build);
+        stage.image.config.on_build.clear();
+        if (stage.base != nullptr && !stage.on_build_done) {
+            for (const StageCommand& command : stage.base->commands) {
+                const auto* onbuild = std::get_if<OnbuildCommand>(&command.instruction.command);
+                if (onbuild != nullptr) triggers.push_back(onbuild->expression);
+            }
+            stage.on_build_done = true;
+        }
+        bool new_deps = false;
+        std::vector<StageCommand> commands;
+        for (const std::string& trigger : triggers) {
+            Instruction instruction = TRY_CONTEXT(parse_trigger(trigger), "ONBUILD {}", trigger);
+            instruction.location = stage.stage.location;
+            StageCommand command = TRY(to_command(stage, std::move(instruction)));
+            command.on_build = true;
+            new_deps = new_deps || !command.sources.empty();
+            commands.push_back(std::move(command));
+        }
+        stage.counter.total += static_cast<int>(commands.size());
+        stage.commands.insert(stage.commands.begin(), std::make_move_iterator(commands.begin()),
+                              std::make_move_iterator(commands.end()));
+        return new_deps;
+    }
+
+    static Result<Instruction> parse_trigger(const std::string& text) {
+        const ParsedFile file = TRY(parse(text, "ONBUILD"));
+        if (file.nodes.size() != 1) return bad_input("onbuild trigger should be a single expression");
+        return parse_instruction(file.nodes.front());
+    }
+
+    // --- conversion ---
+
+    Result<> dispatch_stages(const Reachable& reachable) {
+        context_ = llb::deferred([this] { return main_context(); });
+        const DispatchShared shared{.options = options_,
+                                    .global_args = global_args_,
+                                    .target_platform = target_platform_,
+                                    .escape = escape_,
+                                    .build_context = context_,
+                                    .source = source_,
+                                    .proxy = proxy_args(options_.build_args),
+                                    .epoch_seconds = epoch_seconds_};
+        for (const auto& state : states_) {
+            StageState& stage = *state;
+            if (!reachable.contains(&stage) || stage.dispatched) continue;
+            inherit(stage);
+            stage.dispatched = true;
+            if (!stage.platform) stage.platform = target_platform_;
+            TRY(check_stop(stop_));
+            Dispatcher dispatcher(shared, stage);
+            dispatcher.start();
+            for (StageCommand& command : stage.commands) {
+                auto done = dispatcher.run(command);
+                if (!done) return at(std::move(done).error(), command.instruction.location);
+            }
+            context_paths_.insert(stage.context_paths.begin(), stage.context_paths.end());
+        }
+        return {};
+    }
+
+    [[nodiscard]] llb::State main_context() const {
+        if (options_.context.remote) return *options_.context.remote;
+        llb::LocalOptions local;
+        local.exclude_patterns = options_.context.exclude_patterns;
+        local.follow_paths = follow_paths(context_paths_);
+        local.shared_key_hint = options_.context.local_name;
+        local.constraints.set_name(internal_name("load build context"));
+        return llb::local(options_.context.local_name, std::move(local));
+    }
+
+    Result<BuildPlan> finish(StageState& target) {
+        // The whole of the result is used, by whoever ships it.
+        target.paths->insert("/");
+        BuildPlan plan;
+        for (const auto& [key, value] : options_.labels) target.image.config.labels[key] = value;
+        plan.image = std::move(target.image);
+        if (!implicit_target_) set_platform(plan.image.platform);
+        plan.image.platform = oci::normalize(plan.image.platform);
+        plan.platform = plan.image.platform;
+        plan.base_image = std::move(target.base_image);
+        plan.epoch_seconds = epoch_seconds_;
+        plan.ignore_cache = target.ignore_cache;
+        plan.context_paths = context_paths_;
+        plan.target_name = target.counter.stage;
+        plan.definition = TRY(llb::marshal_definition(target.state, to_llb_platform(target_platform_)));
+        return plan;
+    }
+
+    void set_platform(oci::Platform& platform) const {
+        const bool same = platform.os == target_platform_.os && platform.architecture == target_platform_.architecture;
+        platform.os = target_platform_.os;
+        platform.architecture = target_platform_.architecture;
+        if (!target_platform_.variant.empty() || !same) platform.variant = target_platform_.variant;
+        if (!target_platform_.os_version.empty() || !same) platform.os_version = target_platform_.os_version;
+        if (!target_platform_.os_features.empty()) platform.os_features = target_platform_.os_features;
+    }
+
+    ConvertOptions options_;
+    frontend::Bridge& bridge_;
+    Stop stop_;
+
+    llb::SourceFile source_;
+    char escape_ = '\\';
+    StageList program_;
+    std::vector<oci::Platform> build_platforms_;
+    oci::Platform target_platform_;
+    bool implicit_target_ = false;
+    llb::EnvList global_args_;
+    std::optional<std::int64_t> epoch_seconds_;
+
+    std::vector<std::unique_ptr<StageState>> states_;
+    std::unordered_map<std::string, StageState*> by_name_;
+    std::set<std::string> context_paths_;
+    llb::State context_;
+};
+
+}  // namespace
+
+Result<BuildPlan> to_llb(const std::string& dockerfile, const ConvertOptions& options, frontend::Bridge& bridge,
+                         Stop stop) {
+    return Converter(options, bridge, std::move(stop)).run(dockerfile);
+}
+
+}  // namespace cooper::dockerfile
