@@ -41,6 +41,8 @@ public:
 
     // Whether something was learnt that the table given did not have.
     [[nodiscard]] bool learnt();
+    // The same, and forgets it: the caller now saves table().
+    [[nodiscard]] bool take_learnt();
     // All that is known now, for the next time; started is when the first file was looked at.
     [[nodiscard]] DigestTable table();
     // The stat a file had when it was hashed, to notice changes before copying; nullopt when it was not hashed.
@@ -54,8 +56,17 @@ public:
     };
     [[nodiscard]] Counters counters();
 
-private:
+    // All that was hashed of one directory's files, by name; for comparing and linking in bulk.
+    struct HashedFile {
+        std::string name;
+        snapshot::Node node;
+        RawDigest digest{};
+    };
+    [[nodiscard]] std::vector<HashedFile> hashed_files(const std::string& dir_path);
+
     struct State;
+
+private:
     snapshot::TreeRef tree_;
     std::size_t threads_;
     Guarded<std::unique_ptr<State>> state_;

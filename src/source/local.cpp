@@ -1,0 +1,102 @@
+#include "source/local.hpp"
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "codec/path_match.hpp"
+
+#include <cerrno>
+#include <fmt/format.h>
+
+namespace cooper::source {
+
+namespace {
+
+constexpr std::size_t kMaxIgnoreFileBytes = 10UL * 1024 * 1024;
+
+// Include patterns for paths that must be reachable: the path as written and where its links lead.
+Result<std::vector<std::string>> follow(const snapshot::Tree& tree, const std::vector<std::string>& paths) {
+    std::vector<std::string> patterns;
+    const auto add = [&](std::string_view rooted) {
+        if (rooted.size() > 1) patterns.emplace_back(rooted.substr(1));
+    };
+    for (const auto& path : paths) {
+        const std::string rooted = codec::rooted_path(path);
+        add(rooted);
+        const auto split = codec::split_wildcard(rooted);
+        // Each link on the way must be there itself, too.
+        for (std::size_t end = split.fixed.find('/', 1);; end = split.fixed.find('/', end + 1)) {
+            const std::string part = split.fixed.substr(0, end);
+            const auto link = TRY(tree.find(part, snapshot::FollowLast::no));
+            if (link && link->node.kind == snapshot::Kind::symlink) {
+                add(link->path);
+                const std::string target = TRY(tree.resolve(part));
+                const std::string rest = end == std::string::npos ? std::string() : rooted.substr(end);
+                add(codec::rooted_path(target + rest));
+            }
+            if (end == std::string::npos) break;
+        }
+    }
+    return patterns;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LocalContext>> LocalContext::open(const LocalOptions& options) {
+    auto dir = sys::RootedDir::open_host(options.host_path);
+    if (!dir) {
+        const auto* error = dir.error().find_detail<Errno>();
+        const int value = error != nullptr ? error->value : 0;
+        if (value == ENOTDIR) return bad_input("build context is not a directory: {}", options.host_path);
+        if (value == ENOENT) {
+            return fail(Code::not_found, Blame::user, "build context does not exist: {}", options.host_path);
+        }
+        return dir.error().with_context("open build context");
+    }
+    struct stat st{};
+    if (::fstat(dir->fd(), &st) != 0) return fail_errno(errno, options.host_path);
+
+    std::unique_ptr<LocalContext> context(new LocalContext());
+    context->stat_cache_file_ = options.stat_cache_file;
+    context->key_ = fmt::format("live {}:{} {}", st.st_dev, st.st_ino, options.host_path);
+    snapshot::LiveDirOptions filters{.exclude = options.exclude, .include = options.include};
+    if (!options.include.empty() && !options.follow_paths.empty()) {
+        sys::RootedDir again = TRY(sys::RootedDir::open_host(options.host_path));
+        const snapshot::TreeRef all = TRY(snapshot::LiveDir::create(std::move(again), {.exclude = options.exclude}));
+        const auto more = TRY(follow(*all, options.follow_paths));
+        filters.include.insert(filters.include.end(), more.begin(), more.end());
+    }
+    context->tree_ = TRY(snapshot::LiveDir::create(std::move(*dir), filters));
+    layer::DigestTable known;
+    if (!options.stat_cache_file.empty()) known = layer::DigestTable::load(options.stat_cache_file, context->key_);
+    context->digester_ = std::make_unique<layer::TreeDigester>(context->tree_, std::move(known), options.threads);
+    return context;
+}
+
+LocalContext::~LocalContext() {
+    if (const auto saved = save(); !saved) {
+        log::debug("stat cache of a build context not saved", {{"error", saved.error().to_string()}});
+    }
+}
+
+Result<Digest> LocalContext::digest(std::span<const layer::ContentSelector> selectors, Stop stop) {
+    return digester_->digest_all(selectors, std::move(stop));
+}
+
+Result<> LocalContext::save() {
+    if (stat_cache_file_.empty() || !digester_ || !digester_->take_learnt()) return {};
+    return digester_->table().save(stat_cache_file_, key_);
+}
+
+Result<std::vector<std::string>> read_ignore_rules(const sys::RootedDir& context, std::string_view dockerfile) {
+    std::vector<std::string> files;
+    if (!dockerfile.empty()) files.push_back(std::string(dockerfile) + ".dockerignore");
+    files.emplace_back(".dockerignore");
+    for (const auto& file : files) {
+        const auto text = context.read_file(file, kMaxIgnoreFileBytes);
+        if (text) return codec::read_ignore_file(*text);
+        if (text.error().code() != Code::not_found) return text.error().with_context("read ignore file");
+    }
+    return std::vector<std::string>();
+}
+
+}  // namespace cooper::source
