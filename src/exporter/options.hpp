@@ -1,0 +1,35 @@
+// The attributes of `-o type=…,k=v` as BuildKit names them, checked. A door: unknown keys and bad values are bad input
+// with a suggestion.
+#pragma once
+
+#include "exporter/packer.hpp"
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cooper::exporter {
+
+enum class ExportType : std::uint8_t { image, oci, docker, local, tar, cacheonly };
+
+struct ExportOptions {
+    ExportType type = ExportType::image;
+    std::vector<std::string>
+        names;  // canonical, with tag ("docker.io/library/x:latest"), in the order given, no doubles
+    PackOptions pack;
+    bool push = false;
+    bool push_by_digest = false;     // then names have no tag
+    bool insecure_registry = false;  // registry.insecure
+    bool store = true;               // keep as an image here
+    bool unpack = false;             // layers are on disk anyway; accepted
+    bool tar = true;                 // oci, docker: false = a layout directory
+    std::string dest;                // host path, "-" = standard output
+};
+
+// type "registry" is image with push. tags (of --tag) are added to the names. dest may also be an attribute.
+[[nodiscard]] Result<ExportOptions> parse_export_options(std::string_view type,
+                                                         const std::map<std::string, std::string>& attrs,
+                                                         std::string_view dest, const std::vector<std::string>& tags);
+
+}  // namespace cooper::exporter
