@@ -101,7 +101,10 @@ void carry_out(const InitRecord& record, State& state) {
                 die("mount proc");
             break;
         case InitVerb::hide:
-            ::umount2(at(0).c_str(), MNT_DETACH);
+            // In a user namespace inherited mounts cannot be taken away, only covered.
+            if (::umount2(at(0).c_str(), MNT_DETACH) != 0) {
+                ::mount("tmpfs", at(0).c_str(), "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "mode=755");
+            }
             break;
         case InitVerb::make_dir:
             if (::mkdir(at(0).c_str(), octal(at(1))) != 0) die("make directory " + at(0));
