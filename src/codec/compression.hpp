@@ -2,7 +2,8 @@
 // depends on the bytes and the level only, never on the number of threads or on how writes were cut.
 //
 // gzip is read by ISA-L (RFC 1952, several members as one stream; what follows the last member must be a member, as in
-// Go) and written by libdeflate as one member per 1 MiB. zstd is RFC 8878. bzip2 and xz are for reading (ADD).
+// Go) and written by libdeflate as one member per 1 MiB. zstd is RFC 8878, written as one frame per 2 MiB. bzip2 and xz
+// are for reading (ADD).
 #pragma once
 
 #include "base/bytes.hpp"

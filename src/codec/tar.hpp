@@ -78,8 +78,10 @@ private:
     [[nodiscard]] Result<const std::byte*> block();
     [[nodiscard]] Result<std::string> meta_body(std::uint64_t size);
     [[nodiscard]] Result<> skip_body();
+    [[nodiscard]] Result<> read_entry(std::span<const std::byte> raw, const Meta& meta);
     [[nodiscard]] Result<> apply_pax(const Meta& meta);
-    [[nodiscard]] Result<> read_old_sparse(std::span<const std::byte> header);
+    [[nodiscard]] Result<> read_pax_sparse(const Meta& meta);
+    [[nodiscard]] Result<> read_old_sparse(std::span<const std::byte> raw);
     [[nodiscard]] Result<> read_sparse_data_map();
     [[nodiscard]] Result<> check_segments(std::uint64_t stored);
 
