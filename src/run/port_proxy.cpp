@@ -246,7 +246,10 @@ void PortProxy::Server::serve(const Stop& stop) {
         std::vector<pollfd> fds{{wake_.get(), POLLIN, 0}};
         bool any_peer = false;
         for (const Listener& listener : listeners_) {
-            fds.push_back({listener.fd.get(), POLLIN, 0});
+            // Full: who wants to connect waits in the kernel's queue.
+            const bool full =
+                listener.port.protocol == PublishedPort::Protocol::tcp && connections_.size() >= kMaxConnections;
+            fds.push_back({full ? -1 : listener.fd.get(), POLLIN, 0});
             for (const auto& [key, peer] : listener.peers) fds.push_back({peer.inside.get(), POLLIN, 0});
             any_peer = any_peer || !listener.peers.empty();
         }

@@ -35,12 +35,8 @@ bool mentions(const std::string& text, std::initializer_list<const char*> words)
 
 std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec) {
     if (end.code == 0) return std::nullopt;
-    if (end.code == 124 && end.runtime_log.empty()) return std::nullopt;
     const std::string message = last_error(end.runtime_log);
-    if (message.empty()) {
-        // What cooper-init could not execute has no log.
-        return std::nullopt;
-    }
+    if (message.empty()) return std::nullopt;
     const std::string program = spec.args.empty() ? "" : spec.args.front();
     if (mentions(message, {"executable file", "exec: ", "execve", "open executable"})) {
         const bool denied = mentions(message, {"ermission denied", "Exec format error", "exec format error"});

@@ -160,8 +160,9 @@ Result<> Step::pump(const Stop& stop) {
     });
     bool killed = false;
     while (true) {
-        std::vector<pollfd> fds{
-            {child_.pidfd(), POLLIN, 0}, {control_.get(), POLLIN, 0}, {killed ? -1 : wake.get(), POLLIN, 0}};
+        std::vector<pollfd> fds{{child_.pidfd(), POLLIN, 0},
+                                {control_open_ ? control_.get() : -1, POLLIN, 0},
+                                {killed ? -1 : wake.get(), POLLIN, 0}};
         for (const Output& output : outputs_) fds.push_back({output.fd.get(), POLLIN, 0});
         if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return fail_errno(errno, "poll");
         for (std::size_t i = outputs_.size(); i-- > 0;) {
@@ -172,7 +173,7 @@ Result<> Step::pump(const Stop& stop) {
         if (fds[1].revents != 0) {
             read_control();
             // At its end the socket would be readable for ever.
-            if ((fds[1].revents & POLLHUP) != 0) control_ = sys::Fd();
+            if ((fds[1].revents & POLLHUP) != 0) control_open_ = false;
         }
         if (fds[2].revents != 0) {
             killed = true;
@@ -181,7 +182,7 @@ Result<> Step::pump(const Stop& stop) {
         if (fds[0].revents != 0) break;
     }
     // All writers are gone; what they wrote is still in the pipes.
-    if (control_.valid()) read_control();
+    read_control();
     for (Output& output : outputs_) read_output(output);
     if (killed) return cancelled();
     return {};

@@ -53,6 +53,7 @@ private:
     std::string failure_;
     StepEnd end_;
     bool ended_ = false;
+    bool control_open_ = true;  // the descriptor itself stays: others may be sending signals through it
     bool announced_ = false;
     bool tty_ = false;
 };

@@ -49,6 +49,8 @@ struct State {
     int console = -1;
     pid_t runtime = -1;
     int pending_signal = 0;
+    volatile int start_error = 0;
+    const char* volatile start_step = "";
 };
 
 void write_file(const std::string& path, unsigned mode, uid_t uid, gid_t gid, const std::string& contents) {
@@ -161,11 +163,15 @@ std::string read_all(int fd) {
     }
 }
 
-// After vfork: system calls only.
-[[noreturn]] void become_runtime(const State& state, char* const* argv) {
+// After vfork: system calls only, in the parent's memory, where it finds what failed.
+[[noreturn]] void become_runtime(State& state, char* const* argv) {
     for (const std::string& path : state.cgroups) {
         const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-        if (fd < 0 || ::write(fd, "0", 1) != 1) ::_exit(124);
+        if (fd < 0 || ::write(fd, "0", 1) != 1) {
+            state.start_error = errno;
+            state.start_step = "join the cgroup";
+            ::_exit(127);
+        }
         ::close(fd);
     }
     ::syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
@@ -173,7 +179,9 @@ std::string read_all(int fd) {
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::execv(argv[0], argv + 1);
-    ::_exit(126);
+    state.start_error = errno;
+    state.start_step = "execute the runtime";
+    ::_exit(127);
 }
 
 void start_runtime(State& state) {
@@ -187,6 +195,10 @@ void start_runtime(State& state) {
     const pid_t pid = ::vfork();
     if (pid < 0) die("start the runtime");
     if (pid == 0) become_runtime(state, argv.data());
+    if (state.start_error != 0) {
+        errno = state.start_error;
+        die(state.start_step);
+    }
     state.runtime = pid;
     // The runtime has the standard streams now; ours would keep their pipes open.
     const int null_fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
