@@ -1,0 +1,236 @@
+// ImageSource: layers from their packed form to files on disk.
+//
+// Three threads work on one layer: one receives, hashes and keeps the packed bytes, one decompresses and
+// hashes what comes out, and the caller's writes files. Nothing is committed before both digests are right.
+#include "base/text.hpp"
+#include "base/work_pool.hpp"
+#include "codec/compression.hpp"
+#include "codec/pipeline.hpp"
+#include "codec/sha256.hpp"
+#include "oci/media_type.hpp"
+#include "source/image.hpp"
+
+namespace cooper::source {
+namespace {
+
+constexpr std::uint64_t kTellEveryBytes = 1u << 20;
+
+// Writes what is read through it into the store, and reports progress.
+class KeepingSource final : public ByteSource {
+public:
+    KeepingSource(std::unique_ptr<ByteSource> inner, store::Ingest& keep, const oci::Descriptor& blob,
+                  VertexProgress* progress, Stop stop)
+        : inner_(std::move(inner)),
+          keep_(keep),
+          id_(blob.digest.to_string()),
+          size_(blob.size),
+          progress_(progress),
+          stop_(std::move(stop)) {}
+    Result<std::size_t> read(std::span<std::byte> buffer) override {
+        TRY(check_stop(stop_));
+        const std::size_t n = TRY(inner_->read(buffer));
+        if (keep_.offset() + n > size_) {
+            return fail(Code::data_loss, Blame::world, "blob {} is longer than the {} bytes announced", id_, size_);
+        }
+        TRY(keep_.write(buffer.first(n)));
+        if (progress_ && (keep_.offset() - told_ >= kTellEveryBytes)) {
+            told_ = keep_.offset();
+            progress_->status(id_, id_, static_cast<std::int64_t>(told_), static_cast<std::int64_t>(size_), false);
+        }
+        return n;
+    }
+
+private:
+    std::unique_ptr<ByteSource> inner_;
+    store::Ingest& keep_;
+    std::string id_;
+    std::uint64_t size_;
+    VertexProgress* progress_;
+    Stop stop_;
+    std::uint64_t told_ = 0;
+};
+
+// Hashes on the way; owns what it reads.
+class HashingSource final : public ByteSource {
+public:
+    HashingSource(std::unique_ptr<ByteSource> inner, codec::Sha256& hash) : inner_(std::move(inner)), hash_(hash) {}
+    Result<std::size_t> read(std::span<std::byte> buffer) override {
+        const std::size_t n = TRY(inner_->read(buffer));
+        hash_.update(std::span<const std::byte>(buffer.data(), n));
+        return n;
+    }
+
+private:
+    std::unique_ptr<ByteSource> inner_;
+    codec::Sha256& hash_;
+};
+
+// VerifyingSource that owns what it reads.
+class OwnedVerifyingSource final : public ByteSource {
+public:
+    OwnedVerifyingSource(std::unique_ptr<ByteSource> inner, const oci::Descriptor& blob)
+        : inner_(std::move(inner)), verifying_(*inner_, blob.digest, blob.size) {}
+    Result<std::size_t> read(std::span<std::byte> buffer) override { return verifying_.read(buffer); }
+
+private:
+    std::unique_ptr<ByteSource> inner_;
+    codec::VerifyingSource verifying_;
+};
+
+// Reads a shared source; the pipeline above owns this, we own what is below.
+class BorrowingSource final : public ByteSource {
+public:
+    explicit BorrowingSource(ByteSource& inner) : inner_(inner) {}
+    Result<std::size_t> read(std::span<std::byte> buffer) override { return inner_.read(buffer); }
+
+private:
+    ByteSource& inner_;
+};
+
+Result<> drain(ByteSource& source) {
+    Bytes scratch(64 * 1024);
+    for (;;) {
+        if (TRY(source.read(scratch)) == 0) return {};
+    }
+}
+
+std::string packing_name(codec::Compression compression) {
+    return compression == codec::Compression::none ? "none" : std::string(codec::compression_name(compression));
+}
+
+struct Unpacked {
+    layer::ApplyStats stats;
+    Digest diff_id;
+    codec::Compression compression = codec::Compression::none;
+};
+
+// packed is read to its end.
+Result<Unpacked> unpack_stream(ByteSource& packed, const sys::RootedDir& into, const layer::ApplyLimits& limits,
+                               const Stop& stop) {
+    codec::Decompressed plain = TRY(codec::decompress_any(std::make_unique<BorrowingSource>(packed)));
+    codec::Sha256 hash;
+    Unpacked result;
+    {
+        const auto ahead = codec::read_ahead(std::make_unique<HashingSource>(std::move(plain.source), hash));
+        result.stats = TRY(layer::apply_layer_tar(*ahead, into, limits, stop));
+        TRY(drain(*ahead));  // what follows the end of the archive belongs to the digests
+    }
+    TRY(drain(packed));
+    result.diff_id = hash.finish();
+    result.compression = plain.compression;
+    return result;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ByteSource>> ImageSource::open_blob(const oci::Descriptor& blob, const std::string& reference,
+                                                           const Stop& stop) {
+    std::unique_ptr<ByteSource> source;
+    if (auto file = store_.open_blob(blob.digest)) {
+        source = std::make_unique<sys::FdSource>(std::move(*file));
+    } else {
+        const oci::Reference from = TRY(oci::Reference::parse_canonical(reference));
+        source = TRY(origin_.fetch_blob(from, blob, 0, stop));
+    }
+    return std::make_unique<OwnedVerifyingSource>(std::move(source), blob);
+}
+
+Result<> ImageSource::fetch_into_store(ImageOrigin& origin, const oci::Reference& reference,
+                                       const oci::Descriptor& blob, VertexProgress* progress, const Stop& stop) {
+    if (TRY(store_.blob_size(blob.digest))) return {};
+    store::Ingest ingest = TRY(store_.resume_blob(blob.digest, stop));
+    if (TRY(store_.blob_size(blob.digest))) return {};  // somebody else was faster
+    auto source = TRY(origin.fetch_blob(reference, blob, ingest.offset(), stop));
+    {
+        KeepingSource keeping(std::move(source), ingest, blob, progress, stop);
+        TRY(drain(keeping));
+    }
+    TRY_CONTEXT(std::move(ingest).commit(blob.digest), "blob {} of {}", blob.digest.to_string(), reference.familiar());
+    if (progress) {
+        const std::string id = blob.digest.to_string();
+        progress->status(id, id, static_cast<std::int64_t>(blob.size), static_cast<std::int64_t>(blob.size), true);
+    }
+    return {};
+}
+
+Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft draft, VertexProgress* progress,
+                             const Stop& stop) {
+    const oci::Descriptor& blob = record.lazy->blob;
+    const std::string id = blob.digest.to_string();
+    const oci::Reference from = TRY(oci::Reference::parse_canonical(record.lazy->reference));
+    const sys::RootedDir into = TRY(draft.open());
+    Unpacked unpacked;
+    const auto extracting = [&](bool done) {
+        if (progress) progress->status("extracting " + id, "extracting " + id, 0, 0, done);
+    };
+    auto from_store = [&]() -> Result<> {
+        const auto ahead = codec::read_ahead(std::make_unique<OwnedVerifyingSource>(
+            std::make_unique<sys::FdSource>(TRY(store_.open_blob(blob.digest))), blob));
+        extracting(false);
+        unpacked = TRY(unpack_stream(*ahead, into, limits_, stop));
+        return {};
+    };
+    if (TRY(store_.blob_size(blob.digest))) {
+        TRY(from_store());
+    } else {
+        store::Ingest ingest = TRY(store_.resume_blob(blob.digest, stop));
+        if (ingest.offset() > 0 || TRY(store_.blob_size(blob.digest))) {
+            // A part is here already: complete it first, then unpack from disk.
+            {
+                const store::Ingest release = std::move(ingest);
+            }
+            TRY(fetch_into_store(origin_, from, blob, progress, stop));
+            TRY(from_store());
+        } else {
+            auto source = TRY(origin_.fetch_blob(from, blob, 0, stop));
+            {
+                const auto ahead =
+                    codec::read_ahead(std::make_unique<KeepingSource>(std::move(source), ingest, blob, progress, stop));
+                extracting(false);
+                unpacked = TRY(unpack_stream(*ahead, into, limits_, stop));
+            }
+            TRY_CONTEXT(std::move(ingest).commit(blob.digest), "layer of {}", from.familiar());
+            if (progress) {
+                const auto size = static_cast<std::int64_t>(blob.size);
+                progress->status(id, id, size, size, true);
+            }
+        }
+    }
+    if (record.info.diff_id && *record.info.diff_id != unpacked.diff_id) {
+        return fail(Code::data_loss, Blame::world, "layer {} of {} unpacks to {} instead of {}", id, from.familiar(),
+                    unpacked.diff_id.to_string(), record.info.diff_id->to_string())
+            .with_hint("the image is damaged: its config does not fit its layers");
+    }
+    store::LayerInfo info = record.info;
+    info.size_bytes = unpacked.stats.bytes;
+    info.diff_id = unpacked.diff_id;
+    if (info.description.empty()) info.description = "pulled from " + from.familiar();
+    const store::LayerId layer = TRY(std::move(draft).commit(info));
+    TRY(store_.add_layer_blob(layer,
+                              store::LayerBlob{.compression = packing_name(unpacked.compression), .blob = blob}));
+    extracting(true);
+    return {};
+}
+
+Result<> ImageSource::materialize(store::LayerId layer, VertexProgress* progress, const Stop& stop) {
+    store::LayerRecord record = TRY(store_.layer(layer));
+    if (record.on_disk) return {};
+    auto draft = TRY(store_.begin_materialize(layer, stop));
+    if (!draft) return {};
+    record = TRY(store_.layer(layer));
+    if (!record.lazy) {
+        return fail(Code::internal, Blame::cooper, "layer {} is neither on disk nor known to a registry", layer);
+    }
+    return unpack(record, std::move(*draft), progress, stop);
+}
+
+Result<> ImageSource::materialize(const store::Chain& chain, VertexProgress* progress, const Stop& stop) {
+    std::vector<store::LayerId> missing;
+    for (const store::LayerId layer : chain.layers) {
+        if (!TRY(store_.layer(layer)).on_disk) missing.push_back(layer);
+    }
+    return parallel_for(missing.size(), threads_,
+                        [&](std::size_t i) { return materialize(missing[i], progress, stop); });
+}
+
+}  // namespace cooper::source
