@@ -45,7 +45,7 @@ std::size_t plain_walk(int dir_fd) {
 }
 
 Result<> copy_into(const snapshot::TreeRef& tree, const std::string& path, layer::TreeDigester* hashed,
-                   const layer::EarlierCopy* earlier) {
+                   const layer::EarlierCopy* earlier, layer::CopyManifest* manifest) {
     ::mkdir(path.c_str(), 0755);
     auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(sys::RootedDir::open_host(path))));
     const layer::CopyOptions options{.source = "/",
@@ -53,7 +53,8 @@ Result<> copy_into(const snapshot::TreeRef& tree, const std::string& path, layer
                                      .dir_copy_contents = true,
                                      .create_dest_path = true,
                                      .hashed = hashed,
-                                     .earlier = earlier};
+                                     .earlier = earlier,
+                                     .manifest = manifest};
     TRY(layer::copy(tree, *builder, options, {}));
     TRY(builder->finish());
     const auto written = builder->written();
@@ -76,7 +77,7 @@ Result<> run(const std::string& what, const std::string& source, const std::stri
     }
     if (what == "link") {
         const auto from = TRY(layer_tree(work + "/layer"));
-        TRY(copy_into(from, work + "/layer3", nullptr, nullptr));
+        TRY(copy_into(from, work + "/layer3", nullptr, nullptr, nullptr));
         fmt::print("link {:.1f} ms\n", since(start));
         return {};
     }
@@ -90,16 +91,17 @@ Result<> run(const std::string& what, const std::string& source, const std::stri
     TRY(context->save());
     fmt::print("save {:.1f} ms\n", since(start));
     start = Clock::now();
+    layer::CopyManifest manifest;
     if (what == "copy") {
-        TRY(copy_into(context->tree(), work + "/layer", &context->digester(), nullptr));
+        TRY(copy_into(context->tree(), work + "/layer", &context->digester(), nullptr, &manifest));
         fmt::print("copy {:.1f} ms\n", since(start));
-        TRY(context->digester().table().save(work + "/manifest", "manifest"));
+        TRY(manifest.table().save(work + "/manifest", "manifest"));
     }
     if (what == "relink") {
         layer::EarlierCopy earlier;
         earlier.layer = TRY(layer_tree(work + "/layer"));
         earlier.manifest = layer::DigestTable::load(work + "/manifest", "manifest");
-        TRY(copy_into(context->tree(), work + "/layer2", &context->digester(), &earlier));
+        TRY(copy_into(context->tree(), work + "/layer2", &context->digester(), &earlier, &manifest));
         fmt::print("relink {:.1f} ms\n", since(start));
     }
     return {};

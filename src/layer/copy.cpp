@@ -48,7 +48,8 @@ struct Job {
         std::string name;
         std::string target;
         Node node;
-        bool unchanged = false;  // since the earlier copy
+        std::optional<RawDigest> digest;           // when it was hashed
+        const DigestTable::Entry* same = nullptr;  // the earlier copy's entry, when nothing changed since
     };
     std::vector<File> files;
 };
@@ -255,8 +256,8 @@ private:
             TRY(make_late(late, to));
             job.to = to;
             if (!job.earlier) job.earlier = TRY(earlier_dir(to->path()));
-            if (const Node* settled = settled_node(hashed, from_path, entry)) {
-                job.files.push_back({.name = entry.name, .target = entry.name, .node = *settled, .unchanged = true});
+            if (auto settled = settled_file(hashed, to->path(), entry)) {
+                job.files.push_back(std::move(*settled));
             } else {
                 const Node node = TRY_CONTEXT(from->stat(entry), "{}", from_path);
                 TRY(copy_leaf(job, entry.name, entry.name, node, hashed, child_path(from_path, entry.name)));
@@ -287,7 +288,7 @@ private:
     // Regular files are put into the job; all else is copied here and now.
     Result<> copy_leaf(Job& job, const std::string& name, const std::string& target, const Node& node,
                        const std::vector<TreeDigester::HashedFile>& hashed, const std::string& from_path) {
-        bool unchanged = false;
+        std::optional<RawDigest> digest;
         if (!hashed.empty()) {
             const auto known = std::lower_bound(hashed.begin(), hashed.end(), name,
                                                 [](const auto& file, const std::string& n) { return file.name < n; });
@@ -297,15 +298,18 @@ private:
                     then.inode != node.inode || then.kind != node.kind) {
                     return changed(from_path);
                 }
-                unchanged = is_unchanged(std::string(codec::dir_name(from_path)), name, node, known->digest);
+                digest = known->digest;
             }
         }
         if (node.kind == Kind::file) {
-            job.files.push_back({.name = name, .target = target, .node = node, .unchanged = unchanged});
+            Job::File file{.name = name, .target = target, .node = node, .digest = digest};
+            if (digest) file.same = earlier_entry(job.to->path(), target, node, *digest);
+            job.files.push_back(std::move(file));
             return {};
         }
         Meta meta = TRY(meta_of(node));
         meta.xattrs = TRY(job.from->xattrs(name, node));
+        if (options_.manifest != nullptr) options_.manifest->forget(job.to->path(), target);
         if (node.kind == Kind::symlink) {
             const std::string link = TRY(job.from->read_link(name, node));
             return put(job, target, [&] { return job.to->put_symlink(target, link, meta); });
@@ -315,15 +319,17 @@ private:
 
     // A file whose hashed content the earlier result already holds: it is linked from there, so whatever happened to
     // the original since it was hashed does not matter, and it need not be looked at again.
-    const Node* settled_node(const std::vector<TreeDigester::HashedFile>& hashed, const std::string& from_path,
-                             const snapshot::Entry& entry) {
-        if (options_.earlier == nullptr || entry.kind != Kind::file) return nullptr;
+    std::optional<Job::File> settled_file(const std::vector<TreeDigester::HashedFile>& hashed,
+                                          const std::string& target_dir, const snapshot::Entry& entry) {
+        if (options_.earlier == nullptr || entry.kind != Kind::file) return std::nullopt;
         const auto known = std::lower_bound(hashed.begin(), hashed.end(), entry.name,
                                             [](const auto& file, const std::string& n) { return file.name < n; });
-        if (known == hashed.end() || known->name != entry.name) return nullptr;
+        if (known == hashed.end() || known->name != entry.name) return std::nullopt;
         const Node& node = known->node;
-        if (node.kind != Kind::file || node.links > 1) return nullptr;
-        return is_unchanged(from_path, entry.name, node, known->digest) ? &node : nullptr;
+        if (node.kind != Kind::file || node.links > 1) return std::nullopt;
+        const auto* same = earlier_entry(target_dir, entry.name, node, known->digest);
+        if (same == nullptr) return std::nullopt;
+        return Job::File{.name = entry.name, .target = entry.name, .node = node, .digest = known->digest, .same = same};
     }
 
     static Error changed(const std::string& path) {
@@ -331,19 +337,25 @@ private:
             .with_hint("run the build again when nothing writes to the build context");
     }
 
-    bool is_unchanged(const std::string& dir_path, const std::string& name, const Node& node, const RawDigest& digest) {
-        if (options_.earlier == nullptr) return false;
+    // The earlier copy's entry for a target, when it is what would be written now.
+    const DigestTable::Entry* earlier_entry(const std::string& dir_path, const std::string& name, const Node& node,
+                                            const RawDigest& digest) {
+        if (options_.earlier == nullptr || node.links > 1) return nullptr;
         const DigestTable& manifest = options_.earlier->manifest;
         if (manifest_path_ != dir_path) {
             manifest_path_ = dir_path;
             manifest_dir_ = manifest.find_dir(dir_path);
         }
-        if (manifest_dir_ == nullptr) return false;
+        if (manifest_dir_ == nullptr) return nullptr;
         const auto entries = manifest.entries_of(*manifest_dir_).subspan(1);
         const auto at = std::lower_bound(entries.begin(), entries.end(), name,
                                          [&](const auto& entry, const auto& n) { return manifest.name_of(entry) < n; });
-        return at != entries.end() && manifest.name_of(*at) == name && (at->flags & DigestTable::kEntryKnown) != 0 &&
-               at->digest == digest && at->mtime_ns == node.mtime_ns;
+        if (at == entries.end() || manifest.name_of(*at) != name || at->digest != digest || at->inode != 1)
+            return nullptr;
+        const auto meta = meta_of(node);
+        const bool same = meta && at->mode == meta->mode && at->mtime_ns == meta->mtime_ns && at->size == node.size &&
+                          at->device == (std::uint64_t{meta->uid} << 32U | meta->gid);
+        return same ? &*at : nullptr;
     }
 
     Result<DirectoryRef> earlier_dir(const std::string& path) {
@@ -377,7 +389,7 @@ private:
 
     Result<> copy_file(const Job& job, const Job::File& file) {
         if (!job.to->fresh()) TRY(clear_way(*job.to, file.target));
-        if (file.unchanged && job.earlier && TRY(link_earlier(job, file))) return {};
+        if (file.same != nullptr && job.earlier && TRY(link_earlier(job, file))) return {};
         const int link_fd = job.from->link_fd(file.node);
         if (link_fd >= 0 && may_link(file.node)) {
             const bool linked = TRY(put_value(job, file.target, [&] {
@@ -406,17 +418,12 @@ private:
     }
 
     Result<bool> link_earlier(const Job& job, const Job::File& file) {
-        const auto node = TRY(job.earlier->find(file.target));
-        const Meta meta = TRY(meta_of(file.node));
-        if (!node || node->kind != Kind::file || node->size != file.node.size || node->uid != meta.uid ||
-            node->gid != meta.gid || node->mode != meta.mode || node->mtime_ns != meta.mtime_ns) {
-            return false;
-        }
-        const int fd = job.earlier->link_fd(*node);
+        // The manifest knows all of it, and that it has one name: no inode to compare.
+        const Node node{.size = file.node.size};
+        const int fd = job.earlier->link_fd(node);
         if (fd < 0) return false;
-        return put_value(job, file.target, [&] {
-            return job.to->put_link(file.target, fd, file.target, *node, job.earlier->link_domain(*node), operation_);
-        });
+        return put_value(job, file.target,
+                         [&] { return job.to->put_link(file.target, fd, file.target, node, 0, operation_); });
     }
 
     // A file or link in the way goes; a directory only when asked for.
@@ -466,14 +473,36 @@ private:
     }
 
     void run(const Job& job) {
+        std::vector<CopyManifest::File> done;
         for (const auto& file : job.files) {
             Result<> result = check_stop(stop_);
             if (result) result = copy_file(job, file);
+            if (result && options_.manifest != nullptr) {
+                if (file.digest) {
+                    remember(file, done);
+                } else {
+                    options_.manifest->forget(job.to->path(), file.target);
+                }
+            }
             if (result) continue;
             auto shared = shared_.lock();
             if (!shared->error) shared->error = result.error();
             return;
         }
+        if (!done.empty()) options_.manifest->add(job.to->path(), std::move(done));
+    }
+
+    void remember(const Job::File& file, std::vector<CopyManifest::File>& done) const {
+        const auto meta = meta_of(file.node);
+        if (!meta) return;
+        done.push_back({.name = file.target,
+                        .digest = *file.digest,
+                        .size = file.node.size,
+                        .uid = meta->uid,
+                        .gid = meta->gid,
+                        .mode = meta->mode,
+                        .mtime_ns = *meta->mtime_ns,
+                        .only_name = file.node.links == 1});
     }
 
     void help() noexcept {

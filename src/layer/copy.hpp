@@ -6,6 +6,7 @@
 #include "layer/tree_digest.hpp"
 #include "snapshot/layer_builder.hpp"
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,11 +27,35 @@ struct OwnerName {
 [[nodiscard]] Result<Owner> look_up_owner(const std::optional<OwnerName>& user, const std::optional<OwnerName>& group,
                                           const snapshot::Tree* user_tree, const snapshot::Tree* group_tree);
 
-// An earlier result of the very same action (same options) from the same place: files whose digest and mtime have not
-// changed since are linked from it.
+// What copies put into a layer from hashed files: target path → digest of the source and metadata given. Saved beside
+// the layer, it lets the next copy link what did not change. One object for all copies into one layer (the last one to
+// write a path wins). Thread-safe.
+class CopyManifest {
+public:
+    struct File {
+        std::string name;
+        RawDigest digest{};
+        std::uint64_t size = 0;
+        std::uint32_t uid = 0;
+        std::uint32_t gid = 0;
+        std::uint32_t mode = 0;
+        std::int64_t mtime_ns = 0;
+        bool only_name = true;  // no hard link in the source
+    };
+    void add(const std::string& dir, std::vector<File> files);
+    // Something that is no hashed file took the path.
+    void forget(const std::string& dir, const std::string& name);
+    // As a table: entries hold uid << 32 | gid in `device` and the number of names in `inode`.
+    [[nodiscard]] DigestTable table();
+
+private:
+    Guarded<std::map<std::string, std::map<std::string, File>>> dirs_;
+};
+
+// An earlier layer with the manifest of the copies that made it (and that nothing else wrote to).
 struct EarlierCopy {
-    snapshot::TreeRef layer;  // that result's own layer as a tree (a ChainView of one, committed)
-    DigestTable manifest;     // TreeDigester::table() as it was when that copy was made
+    snapshot::TreeRef layer;  // that layer alone as a tree (a ChainView of one, committed)
+    DigestTable manifest;
 };
 
 struct CopyOptions {
@@ -52,6 +77,7 @@ struct CopyOptions {
     // For a live source: the digester that hashed it, to notice files that changed since. May be null.
     TreeDigester* hashed = nullptr;
     const EarlierCopy* earlier = nullptr;
+    CopyManifest* manifest = nullptr;  // filled when given together with hashed
     std::size_t threads = 2;
 };
 

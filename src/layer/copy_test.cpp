@@ -244,10 +244,12 @@ TEST_F(CopyTest, EarlierResultIsLinkedAndChangesAreNoticed) {
         ASSERT_TRUE(digester.digest({.path = "/"}, {}));
         auto options = dockerfile("/", "/app");
         options.hashed = &digester;
+        CopyManifest manifest;
+        options.manifest = &manifest;
         auto to = builder("base", "up");
         ASSERT_TRUE(copy(live(), *to, options, {}));
         ASSERT_TRUE(to->finish());
-        earlier.manifest = digester.table();
+        earlier.manifest = manifest.table();
     }
     earlier.layer = committed("up");
     make_file("src/d/x", "changed");

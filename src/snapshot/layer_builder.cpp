@@ -204,7 +204,7 @@ Result<> WritableDir::put_bytes(const std::string& name, std::string_view data, 
 
 Result<bool> WritableDir::put_link(const std::string& name, int source_dir, const std::string& source_name,
                                    const Node& node, std::uint64_t link_domain, std::uint64_t operation) {
-    {
+    if (node.inode != 0) {
         auto state = owner_.state_.lock();
         const auto [at, fresh] =
             state->linked.try_emplace(node.inode, LayerBuilder::LinkedFrom{link_domain, operation});
@@ -217,7 +217,7 @@ Result<bool> WritableDir::put_link(const std::string& name, int source_dir, cons
         failed = ::linkat(source_dir, source_name.c_str(), fd_.get(), name.c_str(), 0);
     }
     if (failed != 0) {
-        if (errno == EMLINK || errno == EXDEV || errno == EPERM || errno == ENOTSUP) return false;
+        if (errno == EMLINK || errno == EXDEV || errno == EPERM || errno == ENOTSUP || errno == ENOENT) return false;
         return fail_errno(errno, "link " + below(path_, name));
     }
     auto state = owner_.state_.lock();

@@ -44,7 +44,8 @@ public:
     [[nodiscard]] Result<std::uint64_t> put_file(const std::string& name, int source_fd, const Meta& meta);
     [[nodiscard]] Result<> put_bytes(const std::string& name, std::string_view data, const Meta& meta);
     // A hard link to a file of another layer (metadata comes with it). False when the file system refuses (EMLINK,
-    // EXDEV, EPERM) or when this inode already has an unrelated name in this layer: copy then.
+    // EXDEV, EPERM) or when this inode already has an unrelated name in this layer: copy then. node.inode 0:
+    // the caller knows that it has no other name in this layer.
     [[nodiscard]] Result<bool> put_link(const std::string& name, int source_dir, const std::string& source_name,
                                         const Node& node, std::uint64_t link_domain, std::uint64_t operation);
     // A second name for a file of this layer.
