@@ -113,6 +113,7 @@ struct BridgeNamespace {
     sys::Fd fd;
     sys::FileLock lease;
     std::uint32_t address = 0;
+    std::uint32_t gateway = 0;
 };
 
 class Bridge {
@@ -124,6 +125,7 @@ public:
         BridgeNamespace made;
         made.fd = TRY(sys::make_network_namespace());
         TRY(lease_address(made));
+        made.gateway = subnet_.address + 1;
         Netlink netlink = TRY(Netlink::open());
         const std::string name = fmt::format("vcoop{:x}", made.address & 0xfffff);
         // A namespace that died a moment ago may not have taken its veth along yet.
@@ -210,6 +212,7 @@ public:
     int namespace_fd() const override { return used_.fd.get(); }
     std::vector<std::string> name_servers() const override { return {}; }
     std::string address() const override { return ipv4_text(used_.address); }
+    std::string host_address() const override { return ipv4_text(used_.gateway); }
     void spoil() override { spoilt_ = true; }
 
 private:

@@ -1,7 +1,6 @@
 #include "run/bundle.hpp"
 
 #include "base/text.hpp"
-#include "run/etc_files.hpp"
 #include "run/runtime_config.hpp"
 #include "run/seccomp.hpp"
 #include "run/user.hpp"
@@ -222,7 +221,6 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     Bundle bundle;
     InitPlan& plan = bundle.plan_;
     const std::string sandbox = sandbox_dir(inputs.state_dir);
-    const std::string hostname = spec.hostname.empty() ? "buildkitsandbox" : spec.hostname;
     plan.add(InitVerb::mount_proc, {"/proc"});
     if (inputs.runtime.is_crun && !inputs.hybrid_mount.empty()) plan.add(InitVerb::hide, {inputs.hybrid_mount});
     plan.add(InitVerb::mount_tmpfs, {sandbox, "mode=700"});
@@ -237,7 +235,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     };
     const std::map<std::string, const ExtraMount*> extras = by_target(spec);
     if (!extras.contains("/etc/resolv.conf")) add_etc_file("/etc/resolv.conf", "resolv.conf", inputs.resolv_conf);
-    if (!extras.contains("/etc/hosts")) add_etc_file("/etc/hosts", "hosts", make_hosts(hostname, spec.extra_hosts));
+    if (!extras.contains("/etc/hosts")) add_etc_file("/etc/hosts", "hosts", inputs.hosts);
     for (const auto& [target, mount] : extras) {
         TRY_CONTEXT(bundle.add_mount(*mount, target, inputs, built), "mount {}", quoted(target));
     }
@@ -252,7 +250,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
         if (!covered) stubs.push_back(stub);
     }
     TRY(bundle.mount_root(spec, inputs, stubs));
-    RuntimeConfig config{.spec = spec, .hostname = hostname, .mounts = std::move(built.mounts)};
+    RuntimeConfig config{.spec = spec, .hostname = hostname_of(spec), .mounts = std::move(built.mounts)};
     config.user = TRY(resolve_user(bundle.root_, spec.user));
     if (bundle.root_is_writable_) TRY(make_cwd(bundle.root_, spec.cwd, config.user));
     config.seccomp =

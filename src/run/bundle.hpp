@@ -24,6 +24,7 @@ struct BundleInputs {
     Runtime runtime;
     std::string id;  // of the container, unique on this host
     std::string resolv_conf;
+    std::string hosts;
     int network_fd = -1;  // -1 = the host's
     std::vector<std::string> cgroup_files;
     std::string hybrid_mount;  // hidden from the runtime when not empty

@@ -20,6 +20,8 @@ public:
     [[nodiscard]] virtual std::vector<std::string> name_servers() const = 0;
     // The container's address as the host sees it; empty = the host cannot reach it by address.
     [[nodiscard]] virtual std::string address() const = 0;
+    // Where the container finds the host; empty = nowhere.
+    [[nodiscard]] virtual std::string host_address() const = 0;
     // The namespace may have been changed by its user: do not give it to anybody else.
     virtual void spoil() = 0;
 };

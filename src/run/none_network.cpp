@@ -16,6 +16,7 @@ public:
     int namespace_fd() const override { return fd_.get(); }
     std::vector<std::string> name_servers() const override { return {}; }
     std::string address() const override { return {}; }
+    std::string host_address() const override { return {}; }
     void spoil() override { spoilt_ = true; }
 
 private:

@@ -109,6 +109,19 @@ private:
         return make_resolv_conf(read_host_resolv_conf(), mode, servers);
     }
 
+    static Result<std::string> hosts(const ProcessSpec& spec, const NetworkLease* lease) {
+        std::vector<ExtraHost> extra = spec.extra_hosts;
+        for (ExtraHost& host : extra) {
+            if (host.address != "host-gateway") continue;
+            host.address = lease != nullptr ? lease->host_address() : "127.0.0.1";
+            if (host.address.empty()) {
+                return bad_input("extra host {}: this network cannot reach the host", quoted(host.name))
+                    .with_hint("give an address instead of host-gateway");
+            }
+        }
+        return make_hosts(hostname_of(spec), extra);
+    }
+
     const OciExecutorOptions options_;
     const Runtime runtime_;
     const std::string init_;
@@ -129,6 +142,7 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     BundleInputs inputs{
         .state_dir = options_.state_dir, .runtime = runtime_, .id = fmt::format("{}-{}", prefix_, number)};
     inputs.resolv_conf = resolv_conf(spec.network, network.get());
+    inputs.hosts = TRY(hosts(spec, network.get()));
     inputs.network_fd = network ? network->namespace_fd() : -1;
     inputs.cgroup_files = cgroup.procs_files();
     inputs.hybrid_mount = cgroups_.hybrid_mount();

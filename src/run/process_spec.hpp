@@ -49,7 +49,7 @@ using ExtraMount = std::variant<BindMount, TmpfsMount, FileMount>;
 
 struct ExtraHost {
     std::string name;
-    std::string address;
+    std::string address;  // "host-gateway" = where this network has the host
 };
 struct Ulimit {
     std::string name;  // "nofile"
@@ -82,5 +82,9 @@ struct ProcessSpec {
     StdinMode stdin_mode = StdinMode::empty;
     std::vector<PublishedPort> ports;  // isolated network only
 };
+
+[[nodiscard]] inline std::string hostname_of(const ProcessSpec& spec) {
+    return spec.hostname.empty() ? "buildkitsandbox" : spec.hostname;
+}
 
 }  // namespace cooper::run

@@ -353,11 +353,12 @@ private:
 TEST_F(RunTest, IsolatedNetworkReachesOut) {
     const Greeter greeter;
     executor_->warm_up(NetworkMode::isolated);
-    const std::string script =
-        fmt::format("set -- $(ip route | grep default); echo via $2; nc -w 5 $3 {} </dev/null; ip route | grep -c eth0",
-                    greeter.port());
+    const std::string script = fmt::format(
+        "set -- $(ip route | grep default); echo via $2; nc -w 5 outside {} </dev/null; ip route | grep -c eth0",
+        greeter.port());
     ProcessSpec process = spec(script);
     process.network = NetworkMode::isolated;
+    process.extra_hosts = {{"outside", "host-gateway"}};
     const std::string out = output_of(process);
     EXPECT_NE(out.find("via via\ngreetings\n2\n"), std::string::npos) << out << err_;
 }

@@ -21,6 +21,7 @@ public:
         return slirp_ ? std::vector<std::string>{kSlirpNameServer} : std::vector<std::string>{};
     }
     std::string address() const override { return slirp_ ? kSlirpAddress : ""; }
+    std::string host_address() const override { return {}; }  // its loopback is closed off
     void spoil() override {}
 
 private:
