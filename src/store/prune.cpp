@@ -170,13 +170,20 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
         }));
     }
     const std::int64_t young = now() - std::chrono::nanoseconds(std::chrono::minutes(10)).count();
+    // reap() left only the leases of live processes.
+    const std::string own = "lease-" + lease_.lock()->name;
+    const sys::RootedDir locks = TRY(dir_.open_dir("locks"));
+    const auto lock_files = TRY(sys::list_dir(locks.fd()));
+    const bool others = std::any_of(lock_files.begin(), lock_files.end(), [&](const auto& entry) {
+        return entry.name.starts_with("lease-") && entry.name != own;
+    });
     const sys::RootedDir blobs = TRY(dir_.open_dir("blobs/sha256"));
     for (const auto& entry : TRY(sys::list_dir(blobs.fd()))) {
         if (named.contains("sha256:" + entry.name) || !options.equals.empty()) continue;
         struct stat st {};
         if (::fstatat(blobs.fd(), entry.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
         const std::int64_t changed = st.st_ctim.tv_sec * 1'000'000'000LL + st.st_ctim.tv_nsec;
-        if (changed > young && !options.all) continue;
+        if (changed > young && (!options.all || others)) continue;
         if (options.used_before && at(changed) >= *options.used_before) continue;
         if (::unlinkat(blobs.fd(), entry.name.c_str(), 0) != 0) continue;
         UsageRecord record;

@@ -126,7 +126,13 @@ Result<std::string> Store::lease() {
     std::array<std::uint64_t, 2> random{};
     if (::getentropy(random.data(), sizeof random) != 0) return fail_errno(errno, "random numbers");
     const std::string name = fmt::format("{}-{:016x}", ::getpid(), random[0]);
-    lease->lock = TRY(sys::FileLock::acquire_at(dir_.fd(), "locks/lease-" + name, sys::LockMode::exclusive, Stop{}));
+    // Another process may reap the file between its creation and its lock: then it is made again.
+    struct stat locked {};
+    struct stat named {};
+    do {
+        lease->lock = TRY(sys::FileLock::acquire_at(dir_.fd(), "locks/lease-" + name, sys::LockMode::exclusive, Stop{}));
+        if (::fstat(lease->lock.fd(), &locked) != 0) return fail_errno(errno, "lease");
+    } while (::fstatat(dir_.fd(), ("locks/lease-" + name).c_str(), &named, 0) != 0 || named.st_ino != locked.st_ino);
     if (::mkdirat(dir_.fd(), ("tmp/" + name).c_str(), 0711) != 0) return fail_errno(errno, "temporary folder in the state directory");
     lease->name = name;
     return name;

@@ -1,0 +1,172 @@
+#include "store/store.hpp"
+
+#include <csignal>
+#include <cstdlib>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace cooper::store {
+namespace {
+
+class StoreTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        std::string path = ::testing::TempDir() + "store-XXXXXX";
+        ASSERT_NE(::mkdtemp(path.data()), nullptr);
+        root_ = path;
+        open();
+    }
+    void TearDown() override {
+        store_.reset();
+        const std::size_t slash = root_.rfind('/');
+        const auto parent = sys::RootedDir::open_host(root_.substr(0, slash));
+        ASSERT_TRUE(parent);
+        EXPECT_TRUE(remove_deep_tree(*parent, root_.substr(slash + 1)));
+    }
+    void open() {
+        store_.reset();
+        auto opened = Store::open(root_, clock_);
+        ASSERT_TRUE(opened) << opened.error().to_string();
+        store_ = std::move(*opened);
+    }
+    LayerId add_layer() {
+        auto draft = store_->begin_layer();
+        EXPECT_TRUE(draft);
+        return std::move(*draft).commit(LayerInfo{.description = "x", .size_bytes = 10}).value_or(0);
+    }
+    bool is_there(const std::string& name) const { return ::access((root_ + "/" + name).c_str(), F_OK) == 0; }
+
+    SystemClock clock_;
+    std::string root_;
+    std::unique_ptr<Store> store_;
+};
+
+TEST_F(StoreTest, BlobHasItsNameOnlyWhenItsDigestIsRight) {
+    auto good = store_->put_blob("hello", "text/plain");
+    ASSERT_TRUE(good);
+    EXPECT_EQ(store_->read_blob(good->digest, 100).value_or(""), "hello");
+    auto ingest = store_->begin_blob();
+    ASSERT_TRUE(ingest);
+    ASSERT_TRUE(ingest->write(as_bytes("other")));
+    const auto wrong = std::move(*ingest).commit(good->digest);
+    ASSERT_FALSE(wrong);
+    EXPECT_EQ(wrong.error().code(), Code::data_loss);
+    EXPECT_FALSE(store_->blob_size(codec::sha256_of("other")).value().has_value());
+}
+
+TEST_F(StoreTest, DamagedBlobIsFoundAndForgotten) {
+    const auto blob = store_->put_blob("hello", "text/plain");
+    ASSERT_TRUE(blob);
+    const std::string path = root_ + "/blobs/sha256/" + blob->digest.hex();
+    ASSERT_EQ(::truncate(path.c_str(), 2), 0);
+    EXPECT_EQ(store_->verify().value().size(), 1U);
+    EXPECT_FALSE(store_->read_blob(blob->digest, 100));
+    EXPECT_TRUE(store_->verify().value().empty());
+}
+
+TEST_F(StoreTest, BrokenOffBlobGoesOn) {
+    const Digest digest = codec::sha256_of("hello");
+    {
+        auto first = store_->resume_blob(digest, Stop{});
+        ASSERT_TRUE(first);
+        ASSERT_TRUE(first->write(as_bytes("hel")));
+    }
+    auto second = store_->resume_blob(digest, Stop{});
+    ASSERT_TRUE(second);
+    EXPECT_EQ(second->offset(), 3U);
+    ASSERT_TRUE(second->write(as_bytes("lo")));
+    EXPECT_TRUE(std::move(*second).commit(digest));
+    EXPECT_EQ(store_->read_blob(digest, 100).value_or(""), "hello");
+}
+
+TEST_F(StoreTest, DraftVanishesUnlessCommitted) {
+    std::string path;
+    {
+        auto draft = store_->begin_layer();
+        ASSERT_TRUE(draft);
+        path = draft->host_path();
+        EXPECT_EQ(::access(path.c_str(), F_OK), 0);
+    }
+    EXPECT_NE(::access(path.c_str(), F_OK), 0);
+    EXPECT_EQ(::access(store_->layer_path(add_layer()).c_str(), F_OK), 0);
+}
+
+TEST_F(StoreTest, PruneKeepsWhatIsHeldOrNamed) {
+    const LayerId held = add_layer();
+    EXPECT_TRUE(store_->prune({.all = true}).value().empty());
+    ASSERT_TRUE(store_->put_image({.name = "a", .chain = Chain{{held}}}, {}));
+    open();  // the lease is gone, the image is not
+    ASSERT_TRUE(store_->prune({.all = true}));
+    EXPECT_TRUE(is_there("layers/" + std::to_string(held)));
+    ASSERT_TRUE(store_->remove_image("a").value());
+    ASSERT_TRUE(store_->add_cache({}, {{.key = "k", .result = std::to_string(held)}}));
+    ASSERT_TRUE(store_->prune({}));
+    EXPECT_TRUE(is_there("layers/" + std::to_string(held)));
+    ASSERT_TRUE(store_->prune({.all = true}));
+    EXPECT_FALSE(is_there("layers/" + std::to_string(held)));
+    EXPECT_TRUE(store_->cache_results("k").value().empty());
+    EXPECT_FALSE(store_->hold(Chain{{held}}).value());
+}
+
+TEST_F(StoreTest, DamagedDatabaseIsBegunAnew) {
+    store_.reset();
+    const sys::Fd file(::open((root_ + "/cooper.db").c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC));
+    ASSERT_TRUE(sys::write_all(file.get(), as_bytes(std::string(8192, 'x'))));
+    open();
+    ASSERT_NE(add_layer(), 0);
+    EXPECT_TRUE(store_->verify().value().empty());
+}
+
+TEST_F(StoreTest, TreesAThousandDeepGo) {
+    auto at = sys::Fd(::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    for (int i = 0; i < 1000; ++i) {
+        ASSERT_EQ(::mkdirat(at.get(), "d", 0755), 0);
+        at = sys::Fd(::openat(at.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    }
+    const auto root = sys::RootedDir::open_host(root_);
+    ASSERT_TRUE(root);
+    const auto removed = remove_deep_tree(*root, "d");
+    EXPECT_TRUE(removed) << removed.error().to_string();
+    EXPECT_FALSE(is_there("d"));
+}
+
+// A writer is killed at a random moment a hundred times; every time the next open finds a sound store.
+TEST_F(StoreTest, SurvivesKill) {
+    store_.reset();
+    std::srand(7);
+    for (int round = 0; round < 100; ++round) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            auto store = Store::open(root_, clock_);
+            for (int i = 0; store; ++i) {
+                static_cast<void>((*store)->put_blob(std::to_string(round * 100'000 + i), "t"));
+                auto draft = (*store)->begin_layer();
+                if (draft) static_cast<void>(std::move(*draft).commit(LayerInfo{}));
+            }
+            ::_exit(1);
+        }
+        ::usleep(static_cast<useconds_t>(std::rand() % 8000));
+        ASSERT_EQ(::kill(child, SIGKILL), 0);
+        int status = 0;
+        ASSERT_EQ(::waitpid(child, &status, 0), child);
+        ASSERT_TRUE(WIFSIGNALED(status));
+        open();
+        ASSERT_TRUE(store_);
+        const auto wrong = store_->verify();
+        ASSERT_TRUE(wrong);
+        ASSERT_TRUE(wrong->empty()) << wrong->front();
+        const auto tmp = sys::RootedDir::open_host(root_ + "/tmp");
+        ASSERT_TRUE(sys::list_dir(tmp->fd()).value().empty());
+        if (round % 20 == 0) {
+            ASSERT_TRUE(store_->prune({.all = true}));
+        }
+        store_.reset();
+    }
+    open();
+}
+
+}  // namespace
+}  // namespace cooper::store
