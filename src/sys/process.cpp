@@ -1,11 +1,14 @@
 #include "sys/process.hpp"
 
+#include "base/defer.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
+#include <new>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -38,6 +41,18 @@ struct Launch {
     int error;         // errno of the failed call, 0 = none
     const char* step;  // which call
 };
+
+// Sharing memory makes spawning cheap. ThreadSanitizer keeps books in it that a child would spoil.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define COOPER_THREAD_SANITIZER
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(COOPER_THREAD_SANITIZER)
+constexpr int kShareMemory = 0;
+#else
+constexpr int kShareMemory = CLONE_VM;
+#endif
 
 // Clear of every number a caller is likely to place.
 constexpr int kScratchFd = 512;
@@ -105,7 +120,12 @@ Result<Child> Child::spawn(const SpawnSpec& spec) {
     if (!null_fd.valid()) return fail_errno(errno, "open /dev/null");
     std::vector<int> moved(spec.fds.size());
 
-    Launch launch{};
+    // Shared, so that what the child says of a failure is seen here however memory is cloned.
+    constexpr std::size_t kStackBytes = 64 * 1024;
+    void* stack = ::mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED) return fail_errno(errno, "allocate a stack");
+    const Defer free_stack([stack] { ::munmap(stack, kStackBytes); });
+    Launch& launch = *::new (stack) Launch{};
     launch.program = spec.program.c_str();
     launch.argv = argv.data();
     launch.envp = spec.env ? envp.data() : environ;
@@ -119,21 +139,16 @@ Result<Child> Child::spawn(const SpawnSpec& spec) {
     launch.parent = ::getpid();
     launch.new_pid_namespace = (spec.clone_flags & CLONE_NEWPID) != 0;
 
-    constexpr std::size_t kStackBytes = 64 * 1024;
-    void* stack = ::mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (stack == MAP_FAILED) return fail_errno(errno, "allocate a stack");
-
     // No handler of ours may run in the child, which shares our memory.
     sigset_t all;
     sigset_t before;
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     int pidfd = -1;
-    const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD | static_cast<int>(spec.clone_flags);
+    const int flags = kShareMemory | CLONE_VFORK | CLONE_PIDFD | SIGCHLD | static_cast<int>(spec.clone_flags);
     const pid_t pid = ::clone(child_main, static_cast<char*>(stack) + kStackBytes, flags, &launch, &pidfd);
     const int clone_error = errno;
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    ::munmap(stack, kStackBytes);
     if (pid < 0) return fail_errno(clone_error, fmt::format("start {}", spec.program));
 
     Child child;
