@@ -5,6 +5,7 @@
 #include "dockerfile/convert_args.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 
 namespace cooper::dockerfile {
 
@@ -13,6 +14,8 @@ namespace {
 constexpr const char* kHistoryComment = "buildkit.dockerfile.v0";
 
 }  // namespace
+
+std::vector<llb::Range> to_llb_ranges(const Lines& lines) { return {{{lines.first, 0}, {lines.last, 0}}}; }
 
 void Dispatcher::start() {
     oci::ContainerConfig& config = stage_.image.config;
@@ -33,6 +36,40 @@ Result<> Dispatcher::run(StageCommand& command) {
     command_ = &command;
     stage_.counter.on_build = command.on_build;
     return std::visit([this](auto& body) { return dispatch(body); }, command.instruction.command);
+}
+
+Result<std::string> Dispatcher::expand(std::string_view word) {
+    return ShellLex(shared_.escape).expand_word(word, stage_.state.env());
+}
+
+Result<> Dispatcher::expand_in_place(std::string& word) {
+    if (word.find_first_of("$\"'\\`") == std::string::npos) return {};
+    word = TRY(expand(word));
+    return {};
+}
+
+Result<std::vector<std::string>> Dispatcher::expand_words(std::string_view word) {
+    return ShellLex(shared_.escape).expand_words(word, stage_.state.env());
+}
+
+// Backslash whatever the escape directive says, quotes untouched (D165).
+Result<std::string> Dispatcher::expand_heredoc(std::string_view body) {
+    return ShellLex('\\', {.skip_quotes = true}).expand_word(body, stage_.state.env());
+}
+
+Result<std::vector<Mount>> Dispatcher::expand_mounts(const RunCommand& run) {
+    std::vector<Mount> out;
+    for (const std::string& flag : run.mount_flags) {
+        out.push_back(TRY(parse_mount(flag, [this](std::string_view value) { return expand(value); })));
+    }
+    return out;
+}
+
+std::string Dispatcher::expand_for_display(std::string_view text, const llb::EnvList& env, Unset unset) const {
+    LexOptions options;
+    options.raw_quotes = options.keep_unset = unset == Unset::verbatim;
+    auto expanded = ShellLex(shared_.escape, options).expand_word(text, env);
+    return expanded ? std::move(*expanded) : std::string(text);
 }
 
 const oci::Platform& Dispatcher::platform() const {
@@ -82,16 +119,17 @@ std::vector<std::string> Dispatcher::with_shell(const std::vector<std::string>& 
 // "|2 a=1 b=2 /bin/sh -c make": the arguments in scope are part of what the command was.
 std::string Dispatcher::run_history(const std::vector<std::string>& args) const {
     std::vector<std::string> scope;
-    std::vector<std::string> keys;
+    std::unordered_map<std::string_view, std::size_t> seen;
+    std::unordered_map<std::string_view, std::string_view> env;
+    for (const auto& [key, value] : stage_.state.env().entries()) env.emplace(key, value);
     for (const BuildArg& arg : stage_.build_args) {
-        const auto value = stage_.state.env().get(arg.key);
-        std::string text = arg.key + "=" + (value ? std::string(*value) : arg.value.value_or(""));
-        const auto seen = std::ranges::find(keys, arg.key);
-        if (seen != keys.end()) {
-            scope[static_cast<std::size_t>(seen - keys.begin())] = std::move(text);
-        } else {
-            keys.push_back(arg.key);
+        const auto value = env.find(arg.key);
+        std::string text = arg.key + "=" + (value != env.end() ? std::string(value->second) : arg.value.value_or(""));
+        const auto [place, added] = seen.emplace(arg.key, scope.size());
+        if (added) {
             scope.push_back(std::move(text));
+        } else {
+            scope[place->second] = std::move(text);
         }
     }
     std::string out;

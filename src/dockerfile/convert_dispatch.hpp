@@ -83,6 +83,6 @@ private:
     StageCommand* command_ = nullptr;
 };
 
-[[nodiscard]] std::string default_path(std::string_view os);
+[[nodiscard]] std::vector<llb::Range> to_llb_ranges(const Lines& lines);
 
 }  // namespace cooper::dockerfile

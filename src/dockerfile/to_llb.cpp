@@ -8,6 +8,7 @@
 #include "dockerfile/convert_dispatch.hpp"
 #include "dockerfile/convert_state.hpp"
 #include "dockerfile/parse.hpp"
+#include "dockerfile/shell_lex.hpp"
 #include "oci/reference.hpp"
 
 #include <algorithm>
@@ -78,6 +79,8 @@ private:
         return located(std::move(error), options_.filename, lines);
     }
 
+    [[nodiscard]] ShellLex lex() const { return ShellLex(escape_); }
+
     // --- platforms and arguments ---
 
     Result<> prepare_arguments() {
@@ -101,7 +104,7 @@ private:
             if (const auto given = options_.build_args.find(pair.key); given != options_.build_args.end()) {
                 value = given->second;
             } else if (value) {
-                value = TRY(expand_word(*value, global_args_, escape_));
+                value = TRY(lex().expand_word(*value, global_args_));
             }
             if (value) global_args_.set(pair.key, *value);
         }
@@ -167,7 +170,7 @@ private:
 
     Result<> register_stage(Stage parsed, std::size_t index) {
         auto state = std::make_unique<StageState>();
-        state->base_name = TRY(expand_word(parsed.base_name, global_args_, escape_));
+        state->base_name = TRY(lex().expand_word(parsed.base_name, global_args_));
         if (state->base_name.empty()) return bad_input("base name ({}) should not be blank", parsed.base_name);
         if (!parsed.platform.empty()) state->platform = TRY(stage_platform(parsed.platform));
         state->counter.stage = parsed.name;
@@ -213,7 +216,7 @@ private:
 
     Result<oci::Platform> stage_platform(const std::string& text) {
         const std::string value =
-            TRY_CONTEXT(expand_word(text, global_args_, escape_), "failed to process arguments for platform {}", text);
+            TRY_CONTEXT(lex().expand_word(text, global_args_), "failed to process arguments for platform {}", text);
         if (value.empty()) {
             Error error = bad_input("empty platform value from expression {}", text);
             std::string word = text;
@@ -288,7 +291,7 @@ private:
     }
 
     Result<StageState*> copy_source(const std::string& from, const Lines& location) {
-        const std::string expanded = TRY(expand_word(from, llb::EnvList{}, escape_));
+        const std::string expanded = TRY(lex().expand_word(from, llb::EnvList{}));
         if (expanded != from) {
             return bad_input(
                 "variable expansion is not supported for --from, define a new stage with FROM using ARG from global "

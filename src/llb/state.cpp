@@ -119,13 +119,24 @@ FileActions& FileActions::symlink(std::string old_path, std::string new_path, st
     return *this;
 }
 
-State::State(Output output) : output_(std::move(output)) {
-    if (output_.node) platform_ = output_.node->constraints.platform;
+namespace {
+
+// Only sources and commands hand their platform on; file operations have none.
+const std::optional<Platform>& platform_of(const Output& output) {
+    static const std::optional<Platform> kNone;
+    if (!output.node) return kNone;
+    const Node& node = *output.node;
+    const bool has = std::holds_alternative<SourceNode>(node.body) || std::holds_alternative<ExecNode>(node.body);
+    return has ? node.constraints.platform : kNone;
 }
+
+}  // namespace
+
+State::State(Output output) : output_(std::move(output)) { platform_ = platform_of(output_); }
 
 State State::with_output(Output output) const {
     State next = *this;
-    if (output.node && output.node->constraints.platform) next.platform_ = output.node->constraints.platform;
+    if (const auto& platform = platform_of(output)) next.platform_ = platform;
     next.output_ = std::move(output);
     return next;
 }
