@@ -97,14 +97,16 @@ public:
 
 private:
     struct Job;
-    Result<PackedLayer> pack_layer(const Job& job, store::LayerId id);
-    Result<PackedLayer> make_layer(const Job& job, const store::LayerRecord& record);
-    Result<PackedLayer> transcode_layer(const Job& job, const store::LayerRecord& record);
-    Result<std::vector<PackedLayer>> pack_layers(const Job& job, const store::Chain& chain, std::size_t base_layers);
-    Result<PackedImage> assemble(std::vector<PackedLayer> layers, std::string config_bytes, const PackOptions& options,
-                                 oci::Annotations annotations, const store::Chain& chain, VertexProgress& progress);
-    Result<bool> obtainable(const PackedLayer& layer);
+    enum class LayerPlace : std::uint8_t { of_base, above_base };
+    Result<PackedLayer> pack_layer(const Job& job, store::LayerId id, LayerPlace place);
+    Result<PackedLayer> make_layer(const Job& job, const store::LayerRecord& record,
+                                   std::optional<std::int64_t> rewrite_epoch);
+    Result<PackedLayer> transcode_layer(const Job& job, const PackedLayer& pulled);
+    Result<std::vector<PackedLayer>> pack_layers(Job job, const store::Chain& chain);
     Result<> fill_config(const ImageResult& image, const std::vector<PackedLayer>& layers, oci::ImageConfig& config);
+    Result<PackedImage> assemble(PackedImage image, const PackOptions& options, VertexProgress& progress);
+    Result<bool> obtainable(const PackedLayer& layer);
+    Result<bool> is_virtual(const PackedLayer& layer);
 
     store::Store& store_;
     MaterializeLayer materialize_;
