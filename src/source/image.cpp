@@ -71,7 +71,7 @@ Result<std::unique_ptr<ByteSource>> RegistryOrigin::fetch_blob(const oci::Refere
 }
 
 // What the name means, from the cheapest place that knows.
-Result<oci::Descriptor> ImageSource::pin(const ImageRequest& request, VertexProgress* progress, const Stop& stop) {
+Result<ImageSource::Pinned> ImageSource::pin(const ImageRequest& request, VertexProgress* progress, const Stop& stop) {
     const oci::Reference& reference = request.reference;
     const std::string id = "resolve " + reference.canonical();
     tell(progress, id, 0, 0, false);
@@ -81,25 +81,32 @@ Result<oci::Descriptor> ImageSource::pin(const ImageRequest& request, VertexProg
         if (const auto image = TRY(store_.find_image(tagged.canonical()))) {
             if (reference.digest().empty() || image->target.digest == reference.digest()) {
                 tell(progress, id, 0, 0, true);
-                return image->target;
+                return Pinned{.target = image->target, .remembered = true};
             }
         }
         if (const auto fact = TRY(store_.fact(fact_key(reference)))) {
             if (auto remembered = oci::parse_descriptor(fact->value)) {
                 tell(progress, id, 0, 0, true);
-                return *remembered;
+                return Pinned{.target = std::move(*remembered), .remembered = true};
             }
         }
     }
     oci::Descriptor target = TRY(origin_.resolve(reference, stop));
     TRY(store_.set_fact(fact_key(reference), oci::marshal_descriptor(target)));
     tell(progress, id, 0, 0, true);
-    return target;
+    return Pinned{.target = std::move(target)};
 }
 
 Result<ResolvedImage> ImageSource::resolve(const ImageRequest& request, VertexProgress* progress, const Stop& stop) {
-    oci::Descriptor target = TRY(pin(request, progress, stop));
-    return describe(origin_, request, std::move(target), progress, stop);
+    Pinned pinned = TRY(pin(request, progress, stop));
+    auto image = describe(origin_, request, std::move(pinned.target), progress, stop);
+    const bool vanished = !image && image.error().code() == Code::not_found;
+    if (!vanished || !pinned.remembered || !request.reference.digest().empty()) return image;
+    // What the tag meant once was pruned here and is gone there: see what it means now.
+    ImageRequest afresh = request;
+    afresh.mode = ImageResolve::pull;
+    pinned = TRY(pin(afresh, progress, stop));
+    return describe(origin_, request, std::move(pinned.target), progress, stop);
 }
 
 Result<ResolvedImage> ImageSource::import(const ImageRequest& request, ImageOrigin& from, VertexProgress* progress,

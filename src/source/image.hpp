@@ -90,6 +90,8 @@ public:
     [[nodiscard]] Result<store::Chain> chain(const ResolvedImage& image, const ImageRequest& request);
 
     // Makes sure that the files are on disk. Layers of a chain are fetched and unpacked in parallel.
+    // Prefer the chain: directories that a layer's archive implies without an entry get the metadata
+    // they have below, which a layer alone does not know (it makes them 0755, root).
     [[nodiscard]] Result<> materialize(store::LayerId layer, VertexProgress* progress, const Stop& stop);
     [[nodiscard]] Result<> materialize(const store::Chain& chain, VertexProgress* progress, const Stop& stop);
 
@@ -98,7 +100,11 @@ public:
                                                                 const std::string& reference, const Stop& stop);
 
 private:
-    Result<oci::Descriptor> pin(const ImageRequest& request, VertexProgress* progress, const Stop& stop);
+    struct Pinned {
+        oci::Descriptor target;
+        bool remembered = false;
+    };
+    Result<Pinned> pin(const ImageRequest& request, VertexProgress* progress, const Stop& stop);
     Result<ResolvedImage> describe(ImageOrigin& origin, const ImageRequest& request, oci::Descriptor target,
                                    VertexProgress* progress, const Stop& stop);
     Result<std::string> manifest_bytes(ImageOrigin& origin, const ImageRequest& request, const oci::Descriptor& wanted,
@@ -107,7 +113,10 @@ private:
                                      VertexProgress* progress, const Stop& stop);
     Result<> fetch_into_store(ImageOrigin& origin, const oci::Reference& reference, const oci::Descriptor& blob,
                               VertexProgress* progress, const Stop& stop);
-    Result<> unpack(const store::LayerRecord& record, store::LayerDraft draft, VertexProgress* progress,
+    // The layers under the one being unpacked, and a way to wait until they are on disk.
+    struct Below;
+    Result<> materialize_over(store::LayerId layer, Below* below, VertexProgress* progress, const Stop& stop);
+    Result<> unpack(const store::LayerRecord& record, store::LayerDraft draft, Below* below, VertexProgress* progress,
                     const Stop& stop);
 
     store::Store& store_;

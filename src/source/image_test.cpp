@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 namespace cooper::source {
 namespace {
@@ -49,7 +50,9 @@ public:
     Result<std::string> fetch_manifest(const oci::Reference& /*reference*/, const Digest& digest,
                                        const Stop& /*stop*/) override {
         ++fetches;
-        return content.at(digest);
+        const auto found = content.find(digest);
+        if (found == content.end()) return fail(Code::not_found, Blame::user, "no such manifest");
+        return found->second;
     }
     Result<std::unique_ptr<ByteSource>> fetch_blob(const oci::Reference& /*reference*/, const oci::Descriptor& blob,
                                                    std::uint64_t offset, const Stop& /*stop*/) override {
@@ -219,6 +222,41 @@ TEST_F(ImageTest, DamagedBlobsLeaveNothingBehind) {
     const auto again = source_->materialize(chain->layers[2], nullptr, stop_);
     ASSERT_TRUE(again) << again.error().to_string();
     EXPECT_EQ(read(chain->layers[2], "c"), "plain");
+}
+
+TEST_F(ImageTest, ImpliedDirectoriesLookAsTheyDoBelow) {
+    StringSink plain;
+    codec::TarWriter tar(plain);
+    codec::TarHeader tmp;
+    tmp.name = "tmp";
+    tmp.type = codec::TarType::directory;
+    tmp.mode = 01777;
+    tmp.uid = 5;
+    ASSERT_TRUE(tar.write_header(tmp));
+    ASSERT_TRUE(tar.finish());
+    const Packed lower{plain.text, codec::sha256_of(plain.text)};
+    const Packed upper = pack({{"tmp/file", "x"}, {"own/file", "y"}}, codec::Compression::gzip);
+    origin_.names[kName] = origin_.add_image({lower, upper}, {oci::kOciLayer, oci::kOciLayerGzip});
+    const auto image = source_->resolve(request(), nullptr, stop_);
+    ASSERT_TRUE(image) << image.error().to_string();
+    const auto chain = source_->chain(*image, request());
+    const auto done = source_->materialize(*chain, nullptr, stop_);
+    ASSERT_TRUE(done) << done.error().to_string();
+    struct stat info{};
+    ASSERT_EQ(stat((store_->layer_path(chain->layers[1]) + "/tmp").c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 07777u, 01777u);
+    EXPECT_EQ(info.st_uid, 5u);
+    ASSERT_EQ(stat((store_->layer_path(chain->layers[1]) + "/own").c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 07777u, 0755u);
+}
+
+TEST_F(ImageTest, ATagThatVanishedIsResolvedAgain) {
+    const oci::Descriptor gone{
+        .media_type = std::string(oci::kOciManifest), .digest = codec::sha256_of("gone"), .size = 4};
+    ASSERT_TRUE(store_->set_fact("image:" + kName, oci::marshal_descriptor(gone)));
+    const auto image = source_->resolve(request(), nullptr, stop_);
+    ASSERT_TRUE(image) << image.error().to_string();
+    EXPECT_EQ(image->target.digest, image_.digest);
 }
 
 TEST_F(ImageTest, ReadsAttributes) {

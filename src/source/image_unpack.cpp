@@ -2,6 +2,7 @@
 //
 // Three threads work on one layer: one receives, hashes and keeps the packed bytes, one decompresses and
 // hashes what comes out, and the caller's writes files. Nothing is committed before both digests are right.
+#include "base/guarded.hpp"
 #include "base/text.hpp"
 #include "base/work_pool.hpp"
 #include "codec/compression.hpp"
@@ -9,6 +10,13 @@
 #include "codec/sha256.hpp"
 #include "oci/media_type.hpp"
 #include "source/image.hpp"
+
+#include <algorithm>
+#include <array>
+#include <fcntl.h>
+#include <set>
+#include <sys/stat.h>
+#include <unistd.h>
 
 namespace cooper::source {
 namespace {
@@ -121,7 +129,48 @@ Result<Unpacked> unpack_stream(ByteSource& packed, const sys::RootedDir& into, c
     return result;
 }
 
+// Directories that the archive only implied get the owner, mode and time of the nearest layer below that
+// has them: what unpacking onto a mounted tree would have given.
+Result<> adopt_directories(const sys::RootedDir& into, const std::vector<std::string>& implied,
+                           const std::vector<sys::RootedDir>& lower) {
+    for (const std::string& path : implied) {
+        for (auto layer = lower.rbegin(); layer != lower.rend(); ++layer) {
+            const auto found = layer->stat(path, sys::Follow::no);
+            if (!found) continue;
+            if (!S_ISDIR(found->st_mode)) break;  // a whiteout, or something that was replaced
+            const sys::Fd dir = TRY(into.open(path, O_RDONLY | O_DIRECTORY, sys::Follow::no, 0));
+            const std::array<timespec, 2> times{found->st_mtim, found->st_mtim};
+            if (fchown(dir.get(), found->st_uid, found->st_gid) != 0 ||
+                fchmod(dir.get(), found->st_mode & 07777u) != 0 || futimens(dir.get(), times.data()) != 0) {
+                return fail_errno(errno, "set the owner and mode of " + path);
+            }
+            break;
+        }
+    }
+    return {};
+}
+
 }  // namespace
+
+struct ImageSource::Below {
+    struct Progress {
+        std::set<store::LayerId> unfinished;
+        std::optional<Error> error;  // the first
+    };
+    Guarded<Progress>& progress;
+    std::vector<store::LayerId> layers;  // bottom first
+
+    Result<> wait(const Stop& stop) const {
+        auto state = progress.lock();
+        const bool ready = state.wait(stop, [&] {
+            return state->error ||
+                   std::ranges::none_of(layers, [&](auto id) { return state->unfinished.contains(id); });
+        });
+        if (state->error) return *state->error;
+        if (!ready) return cancelled();
+        return {};
+    }
+};
 
 Result<std::unique_ptr<ByteSource>> ImageSource::open_blob(const oci::Descriptor& blob, const std::string& reference,
                                                            const Stop& stop) {
@@ -153,8 +202,8 @@ Result<> ImageSource::fetch_into_store(ImageOrigin& origin, const oci::Reference
     return {};
 }
 
-Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft draft, VertexProgress* progress,
-                             const Stop& stop) {
+Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft draft, Below* below,
+                             VertexProgress* progress, const Stop& stop) {
     const oci::Descriptor& blob = record.lazy->blob;
     const std::string id = blob.digest.to_string();
     const oci::Reference from = TRY(oci::Reference::parse_canonical(record.lazy->reference));
@@ -201,6 +250,14 @@ Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft
                     unpacked.diff_id.to_string(), record.info.diff_id->to_string())
             .with_hint("the image is damaged: its config does not fit its layers");
     }
+    if (below && !unpacked.stats.implied_dirs.empty()) {
+        TRY(below->wait(stop));
+        std::vector<sys::RootedDir> lower;
+        for (const store::LayerId id_below : below->layers) {
+            lower.push_back(TRY(sys::RootedDir::open_host(store_.layer_path(id_below))));
+        }
+        TRY(adopt_directories(into, unpacked.stats.implied_dirs, lower));
+    }
     store::LayerInfo info = record.info;
     info.size_bytes = unpacked.stats.bytes;
     info.diff_id = unpacked.diff_id;
@@ -213,6 +270,10 @@ Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft
 }
 
 Result<> ImageSource::materialize(store::LayerId layer, VertexProgress* progress, const Stop& stop) {
+    return materialize_over(layer, nullptr, progress, stop);
+}
+
+Result<> ImageSource::materialize_over(store::LayerId layer, Below* below, VertexProgress* progress, const Stop& stop) {
     store::LayerRecord record = TRY(store_.layer(layer));
     if (record.on_disk) return {};
     auto draft = TRY(store_.begin_materialize(layer, stop));
@@ -221,16 +282,29 @@ Result<> ImageSource::materialize(store::LayerId layer, VertexProgress* progress
     if (!record.lazy) {
         return fail(Code::internal, Blame::cooper, "layer {} is neither on disk nor known to a registry", layer);
     }
-    return unpack(record, std::move(*draft), progress, stop);
+    return unpack(record, std::move(*draft), below, progress, stop);
 }
 
 Result<> ImageSource::materialize(const store::Chain& chain, VertexProgress* progress, const Stop& stop) {
-    std::vector<store::LayerId> missing;
-    for (const store::LayerId layer : chain.layers) {
-        if (!TRY(store_.layer(layer)).on_disk) missing.push_back(layer);
+    std::vector<std::size_t> missing;  // places in the chain, bottom first
+    Guarded<Below::Progress> state;
+    for (std::size_t i = 0; i < chain.layers.size(); ++i) {
+        if (TRY(store_.layer(chain.layers[i])).on_disk) continue;
+        if (state.lock()->unfinished.insert(chain.layers[i]).second) missing.push_back(i);
     }
-    return parallel_for(missing.size(), threads_,
-                        [&](std::size_t i) { return materialize(missing[i], progress, stop); });
+    // A layer waits for lower ones only, and those are taken up first: no circle.
+    return parallel_for(missing.size(), threads_, [&](std::size_t n) -> Result<> {
+        const std::size_t at = missing[n];
+        Below below{.progress = state, .layers = {chain.layers.begin(), chain.layers.begin() + static_cast<long>(at)}};
+        Result<> done = materialize_over(chain.layers[at], &below, progress, stop);
+        {
+            auto now = state.lock();
+            now->unfinished.erase(chain.layers[at]);
+            if (!done && !now->error) now->error = done.error();
+        }
+        state.notify_all();
+        return done;
+    });
 }
 
 }  // namespace cooper::source
