@@ -4,7 +4,9 @@
 
 #include "exporter/packer.hpp"
 
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,12 +21,13 @@ struct ExportOptions {
         names;  // canonical, with tag ("docker.io/library/x:latest"), in the order given, no doubles
     PackOptions pack;
     bool push = false;
-    bool push_by_digest = false;     // then names have no tag
-    bool insecure_registry = false;  // registry.insecure
-    bool store = true;               // keep as an image here
-    bool unpack = false;             // layers are on disk anyway; accepted
-    bool tar = true;                 // oci, docker: false = a layout directory
-    std::string dest;                // host path, "-" = standard output
+    bool push_by_digest = false;                // then names have no tag
+    bool insecure_registry = false;             // registry.insecure
+    bool store = true;                          // keep as an image here
+    std::optional<std::int64_t> epoch_seconds;  // source-date-epoch; wins over the build's
+    bool unpack = false;                        // layers are on disk anyway; accepted
+    bool tar = true;                            // oci, docker: false = a layout directory
+    std::string dest;                           // host path, "-" = standard output
 };
 
 // type "registry" is image with push. tags (of --tag) are added to the names. dest may also be an attribute.

@@ -1,0 +1,233 @@
+#include "exporter/options.hpp"
+
+#include "base/text.hpp"
+#include "oci/reference.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace cooper::exporter {
+
+namespace {
+
+using Attrs = std::map<std::string, std::string>;
+
+constexpr std::int64_t kMaxEpochSeconds = 9'000'000'000;
+
+const std::vector<std::string> kImageKeys = {"annotation", "compression",    "compression-level", "force-compression",
+                                             "name",       "oci-mediatypes", "rewrite-timestamp", "source-date-epoch"};
+const std::vector<std::string> kStoreKeys = {"push", "push-by-digest", "registry.insecure", "store", "unpack"};
+const std::vector<std::string> kArchiveKeys = {"dest", "tar"};
+const std::vector<std::string> kTreeKeys = {"dest", "mode", "platform-split", "source-date-epoch"};
+
+std::vector<std::string> known_keys(ExportType type) {
+    std::vector<std::string> keys;
+    const auto add = [&](const std::vector<std::string>& more) { keys.insert(keys.end(), more.begin(), more.end()); };
+    switch (type) {
+        case ExportType::image:
+            add(kImageKeys);
+            add(kStoreKeys);
+            break;
+        case ExportType::oci:
+        case ExportType::docker:
+            add(kImageKeys);
+            add(kArchiveKeys);
+            break;
+        case ExportType::local:
+        case ExportType::tar:
+            add(kTreeKeys);
+            break;
+        case ExportType::cacheonly:
+            break;
+    }
+    std::ranges::sort(keys);
+    return keys;
+}
+
+Result<ExportType> parse_type(std::string_view type) {
+    static constexpr std::array<std::pair<std::string_view, ExportType>, 7> kTypes{
+        {{"image", ExportType::image},
+         {"registry", ExportType::image},
+         {"oci", ExportType::oci},
+         {"docker", ExportType::docker},
+         {"local", ExportType::local},
+         {"tar", ExportType::tar},
+         {"cacheonly", ExportType::cacheonly}}};
+    std::vector<std::string> names;
+    for (const auto& [name, value] : kTypes) {
+        if (name == type) return value;
+        names.emplace_back(name);
+    }
+    const auto near = nearest(type, names);
+    return Error(
+               bad_input("exporter {} could not be found{}", quoted(type), near ? ", did you mean " + *near + "?" : ""))
+        .with_hint("types: " + join(names, ", "));
+}
+
+// As Go's strconv.ParseBool.
+Result<bool> parse_bool(const std::string& key, std::string_view value) {
+    static constexpr std::array<std::string_view, 6> kTrue{"1", "t", "T", "TRUE", "true", "True"};
+    static constexpr std::array<std::string_view, 6> kFalse{"0", "f", "F", "FALSE", "false", "False"};
+    if (std::ranges::find(kTrue, value) != kTrue.end()) return true;
+    if (std::ranges::find(kFalse, value) != kFalse.end()) return false;
+    return bad_input("output attribute {}: {} is neither true nor false", key, quoted(value));
+}
+
+// Some flags may be given without a value, which means true; others may not.
+Result<> read_flag(const Attrs& attrs, const std::string& key, bool& flag) {
+    const auto found = attrs.find(key);
+    if (found != attrs.end()) flag = found->second.empty() || TRY(parse_bool(key, found->second));
+    return {};
+}
+Result<> read_bool(const Attrs& attrs, const std::string& key, bool& flag) {
+    const auto found = attrs.find(key);
+    if (found != attrs.end()) flag = TRY(parse_bool(key, found->second));
+    return {};
+}
+
+Result<> read_compression(const Attrs& attrs, PackOptions& pack) {
+    if (const auto found = attrs.find("compression"); found != attrs.end()) {
+        const std::string& value = found->second;
+        if (value == "uncompressed" || value == "none") {
+            pack.compression = LayerCompression::none;
+        } else if (value == "gzip") {
+            pack.compression = LayerCompression::gzip;
+        } else if (value == "zstd") {
+            pack.compression = LayerCompression::zstd;
+        } else {
+            const auto near = nearest(value, {"uncompressed", "gzip", "zstd"});
+            return Error(bad_input("compression {} is not supported{}", quoted(value),
+                                   near ? ", did you mean " + *near + "?" : ""))
+                .with_hint("compressions: gzip, zstd, uncompressed");
+        }
+    }
+    if (const auto found = attrs.find("compression-level"); found != attrs.end()) {
+        const auto level = parse_int(found->second);
+        const int most = pack.compression == LayerCompression::zstd ? 22 : 9;
+        if (!level || *level < 0 || *level > most) {
+            return bad_input("compression-level {}: want a number from 0 to {}", quoted(found->second), most);
+        }
+        // 0 means the least there is: gzip members of stored blocks would only be larger.
+        pack.level = std::max<int>(1, static_cast<int>(*level));
+    }
+    if (pack.compression == LayerCompression::zstd && !pack.oci_media_types) {
+        return Error(bad_input("compression=zstd needs OCI media types"))
+            .with_hint("leave out oci-mediatypes=false, or use compression=gzip");
+    }
+    return {};
+}
+
+// "annotation.KEY", "annotation-manifest-descriptor.KEY".
+Result<> read_annotation(const std::string& key, const std::string& value, PackOptions& pack) {
+    const auto dot = key.find('.');
+    const std::string kind = key.substr(0, dot);
+    const std::string name = dot == std::string::npos ? "" : key.substr(dot + 1);
+    if (name.empty()) return bad_input("annotation {} has no key: want annotation.KEY=VALUE", quoted(key));
+    if (kind.find('[') != std::string::npos) {
+        return Error(bad_input("{}: annotations of one platform need an image for several platforms", quoted(key)))
+            .with_hint("write annotation." + name);
+    }
+    if (kind == "annotation" || kind == "annotation-manifest") {
+        pack.annotations[name] = value;
+    } else if (kind == "annotation-manifest-descriptor") {
+        pack.descriptor_annotations[name] = value;
+    } else if (kind == "annotation-index" || kind == "annotation-index-descriptor") {
+        return Error(bad_input("{}: an image for one platform has no index to annotate", quoted(key)))
+            .with_hint("write annotation." + name);
+    } else {
+        const auto near = nearest(kind, {"annotation", "annotation-manifest", "annotation-manifest-descriptor"});
+        return bad_input("unknown kind of annotation {}{}", quoted(kind), near ? ", did you mean " + *near + "?" : "");
+    }
+    return {};
+}
+
+Result<> add_name(std::string_view text, ExportOptions& options) {
+    if (text == "*") {
+        return Error(bad_input("output name \"*\": this build names no image itself"))
+            .with_hint("write name=IMAGE:TAG");
+    }
+    const oci::Reference reference =
+        TRY(options.push_by_digest ? oci::Reference::parse_untagged(text) : oci::Reference::parse_normalized(text));
+    if (!reference.digest().empty()) return bad_input("image name {} must not have a digest", quoted(text));
+    if (options.push_by_digest && !reference.tag().empty()) {
+        return Error(bad_input("can't push tagged ref {} by digest", quoted(text))).with_hint("leave out the tag");
+    }
+    std::string name = options.push_by_digest ? reference.repository() : reference.canonical();
+    if (std::ranges::find(options.names, name) == options.names.end()) options.names.push_back(std::move(name));
+    return {};
+}
+
+Result<> read_image_attrs(const Attrs& attrs, ExportOptions& options, const std::vector<std::string>& tags) {
+    TRY(read_bool(attrs, "oci-mediatypes", options.pack.oci_media_types));
+    TRY(read_bool(attrs, "force-compression", options.pack.force_compression));
+    TRY(read_bool(attrs, "rewrite-timestamp", options.pack.rewrite_timestamp));
+    TRY(read_flag(attrs, "push", options.push));
+    TRY(read_flag(attrs, "push-by-digest", options.push_by_digest));
+    TRY(read_flag(attrs, "registry.insecure", options.insecure_registry));
+    TRY(read_flag(attrs, "store", options.store));
+    TRY(read_flag(attrs, "unpack", options.unpack));
+    TRY(read_flag(attrs, "tar", options.tar));
+    TRY(read_compression(attrs, options.pack));
+    for (const auto& [key, value] : attrs) {
+        if (key.starts_with("annotation")) TRY(read_annotation(key, value, options.pack));
+    }
+    if (!options.pack.oci_media_types && !options.pack.descriptor_annotations.empty()) {
+        return bad_input("annotations of descriptors need OCI media types");
+    }
+    if (const auto found = attrs.find("name"); found != attrs.end()) {
+        for (const auto& name : split(found->second, ',')) {
+            if (!trim(name).empty()) TRY(add_name(trim(name), options));
+        }
+    }
+    for (const auto& tag : tags) TRY(add_name(tag, options));
+    if (options.pack.rewrite_timestamp && options.unpack) {
+        return bad_input("unpack and rewrite-timestamp exclude each other: the unpacked layers keep their times");
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& attrs, std::string_view dest,
+                                           const std::vector<std::string>& tags) {
+    ExportOptions options;
+    options.type = TRY(parse_type(type));
+    options.dest = dest;
+    options.push = type == "registry";
+    const std::vector<std::string> known = known_keys(options.type);
+    const bool is_image =
+        options.type == ExportType::image || options.type == ExportType::oci || options.type == ExportType::docker;
+    for (const auto& [key, value] : attrs) {
+        if (std::ranges::find(known, key) != known.end() || (is_image && key.starts_with("annotation"))) continue;
+        const auto near = nearest(key, known);
+        auto error = bad_input("unknown output attribute {} of type={}{}", quoted(key), type,
+                               near ? ", did you mean " + *near + "?" : "");
+        return known.empty() ? error : error.with_hint("attributes: " + join(known, ", "));
+    }
+    if (const auto found = attrs.find("dest"); found != attrs.end() && options.dest.empty())
+        options.dest = found->second;
+    if (const auto found = attrs.find("source-date-epoch"); found != attrs.end() && !found->second.empty()) {
+        const auto seconds = parse_int(found->second);
+        if (!seconds || *seconds < 0 || *seconds > kMaxEpochSeconds) {
+            return bad_input("source-date-epoch {}: want seconds since 1970", quoted(found->second));
+        }
+        options.epoch_seconds = *seconds;
+    }
+    if (const auto found = attrs.find("mode"); found != attrs.end() && found->second != "copy") {
+        return Error(bad_input("mode {} is not supported", quoted(found->second)))
+            .with_hint("mode=copy leaves other files of the destination alone; empty the directory yourself");
+    }
+    if (const auto found = attrs.find("platform-split"); found != attrs.end()) {
+        if (TRY(parse_bool("platform-split", found->second))) {
+            return bad_input("platform-split needs a build for several platforms");
+        }
+    }
+    if (is_image) TRY(read_image_attrs(attrs, options, tags));
+    const bool to_directory = options.type == ExportType::local || (is_image && !options.tar);
+    if (to_directory && (options.dest.empty() || options.dest == "-")) {
+        return bad_input("--output type={} needs dest=DIRECTORY", type);
+    }
+    return options;
+}
+
+}  // namespace cooper::exporter

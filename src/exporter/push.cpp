@@ -1,0 +1,114 @@
+#include "exporter/push.hpp"
+
+#include "base/work_pool.hpp"
+#include "oci/media_type.hpp"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+namespace cooper::exporter {
+
+namespace {
+
+constexpr std::size_t kParallelBlobs = 4;  // as BuildKit's limit of connections per registry
+
+struct Pushing {
+    Packer& packer;
+    registry::Registry& registry;
+    const PackedImage& image;
+    VertexProgress& progress;
+    const Stop& stop;
+};
+
+// Repositories on the same host that have (or are about to have) the blob.
+std::vector<std::string> mount_sources(const PackedLayer& layer, const oci::Reference& target,
+                                       const std::vector<oci::Reference>& done) {
+    std::vector<std::string> paths;
+    const auto add = [&](const oci::Reference& other) {
+        if (other.domain() != target.domain() || other.path() == target.path()) return;
+        if (std::ranges::find(paths, other.path()) == paths.end()) paths.push_back(other.path());
+    };
+    for (const auto& other : done) add(other);
+    if (!layer.reference.empty()) {
+        if (const auto origin = oci::Reference::parse_normalized(layer.reference)) add(*origin);
+    }
+    return paths;
+}
+
+Result<> push_layer(const Pushing& pushing, const PackedLayer& layer, const oci::Reference& repository,
+                    std::vector<std::string> mount_from) {
+    const std::string id = layer.blob.digest.to_string();
+    const auto size = static_cast<std::int64_t>(layer.blob.size);
+    pushing.progress.status(id, id, 0, size, false);
+    registry::PushBlob push;
+    push.blob = layer.blob;
+    push.open = [&pushing, &layer] { return pushing.packer.open_layer(layer, pushing.stop); };
+    push.mount_from = std::move(mount_from);
+    push.on_progress = [&](std::uint64_t sent) {
+        pushing.progress.status(id, id, static_cast<std::int64_t>(sent), size, false);
+    };
+    TRY(pushing.registry.push_blob(repository, push, pushing.stop));
+    pushing.progress.status(id, id, size, size, true);
+    return {};
+}
+
+Result<> push_blobs(const Pushing& pushing, const oci::Reference& repository, const std::vector<oci::Reference>& done) {
+    std::vector<const PackedLayer*> layers;
+    std::set<Digest> seen;
+    for (const auto& layer : pushing.image.layers) {
+        if (oci::is_foreign_layer(layer.blob.media_type) && !layer.blob.urls.empty()) continue;
+        if (seen.insert(layer.blob.digest).second) layers.push_back(&layer);
+    }
+    TRY(parallel_for(layers.size(), kParallelBlobs, [&](std::size_t i) -> Result<> {
+        return push_layer(pushing, *layers[i], repository, mount_sources(*layers[i], repository, done));
+    }));
+    registry::PushBlob config;
+    config.blob = pushing.image.config;
+    config.open = [&pushing]() -> Result<std::unique_ptr<ByteSource>> {
+        return std::make_unique<StringSource>(pushing.image.config_bytes);
+    };
+    TRY(pushing.registry.push_blob(repository, config, pushing.stop));
+    return {};
+}
+
+}  // namespace
+
+Result<> push_image(Packer& packer, registry::Registry& registry, const PackedImage& image,
+                    const std::vector<oci::Reference>& names, PushName by, VertexProgress& progress, const Stop& stop) {
+    const Pushing pushing{.packer = packer, .registry = registry, .image = image, .progress = progress, .stop = stop};
+    for (const auto& name : names) {
+        if (by == PushName::digest && !name.tag().empty()) {
+            return Error(bad_input("can't push tagged ref {} by digest", name.canonical()))
+                .with_hint("leave out the tag");
+        }
+    }
+    const std::string layers_row = "pushing layers";
+    progress.status(layers_row, layers_row, 0, 0, false);
+    std::vector<oci::Reference> done;  // repositories
+    for (const auto& name : names) {
+        const oci::Reference repository = name.repository_only();
+        if (std::ranges::find(done, repository) != done.end()) continue;
+        TRY_CONTEXT(push_blobs(pushing, repository, done), "push {}", name.canonical());
+        done.push_back(repository);
+    }
+    progress.status(layers_row, layers_row, 0, 0, true);
+    for (const auto& name : names) {
+        const oci::Reference target =
+            by == PushName::digest ? name.repository_only() : name.without_digest().with_default_tag();
+        const std::string row =
+            fmt::format("pushing manifest for {}@{}", target.canonical(), image.manifest.digest.to_string());
+        progress.status(row, row, 0, 0, false);
+        const Digest pushed =
+            TRY_CONTEXT(registry.push_manifest(target, image.manifest.media_type, image.manifest_bytes, stop),
+                        "push {}", target.canonical());
+        if (pushed != image.manifest.digest) {
+            return fail(Code::data_loss, Blame::world, "push {}: the registry took the manifest {} as {}",
+                        target.canonical(), image.manifest.digest.to_string(), pushed.to_string());
+        }
+        progress.status(row, row, 0, 0, true);
+    }
+    return {};
+}
+
+}  // namespace cooper::exporter
