@@ -66,7 +66,9 @@ TEST(GitUrl, RefusesHostileOnes) {
                              "ftp://h/x",
                              "ssh://-x@h/y",
                              "https://h/x#a~1",
-                             "https://h/x#@{u}"}) {
+                             "https://h/x#@{u}",
+                             ".@]:x",
+                             "ext::u@h:x"}) {
         EXPECT_FALSE(GitUrl::parse(text)) << text;
     }
 }

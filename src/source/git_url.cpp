@@ -34,6 +34,10 @@ Result<> check_host(std::string_view text, const std::string& host) {
     if (host.empty()) return bad(text, "it has no host");
     if (host.starts_with('-')) return bad(text, "a host cannot begin with '-'");
     if (!std::ranges::all_of(host, is_host_char)) return bad(text, "the host has characters it cannot have");
+    const bool brackets = host.find_first_of("[]") != std::string::npos;
+    if (brackets && (!host.starts_with('[') || !host.contains(']'))) {
+        return bad(text, "the brackets of its address do not match");
+    }
     return {};
 }
 
