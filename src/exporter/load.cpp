@@ -72,7 +72,7 @@ struct Contents {
             if (link == links.end()) break;
             at = link->second;
         }
-        return broken(fmt::format("{} is missing", quoted(path)));
+        return broken(fmt::format("{} is missing", cooper::quoted(path)));
     }
 };
 
@@ -96,7 +96,7 @@ public:
             if (header->type != codec::TarType::file) continue;
             if (header->size > left) return broken("it is larger than it may be");
             left -= header->size;
-            TRY_CONTEXT(read_file(tar, *header, *path), "image archive: {}", quoted(*path));
+            TRY_CONTEXT(read_file(tar, *header, *path), "image archive: {}", cooper::quoted(*path));
         }
         return {};
     }
@@ -295,7 +295,7 @@ private:
         const auto plain = TRY_CONTEXT(codec::decompress_any(std::move(file)), "layer {}", layer.digest.to_string());
         if (packing_name(layer.media_type) != store_name(plain.compression)) {
             return broken(fmt::format("layer {} is {}, which its media type {} does not say", layer.digest.to_string(),
-                                      codec::compression_name(plain.compression), quoted(layer.media_type)));
+                                      codec::compression_name(plain.compression), cooper::quoted(layer.media_type)));
         }
         codec::DigestingSource hashing(*plain.source);
         detail::NullSink nowhere;

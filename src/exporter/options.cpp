@@ -59,8 +59,8 @@ Result<ExportType> parse_type(std::string_view type) {
         names.emplace_back(name);
     }
     const auto near = nearest(type, names);
-    return Error(
-               bad_input("exporter {} could not be found{}", quoted(type), near ? ", did you mean " + *near + "?" : ""))
+    return Error(bad_input("exporter {} could not be found{}", cooper::quoted(type),
+                           near ? ", did you mean " + *near + "?" : ""))
         .with_hint("types: " + join(names, ", "));
 }
 
@@ -70,7 +70,7 @@ Result<bool> parse_bool(const std::string& key, std::string_view value) {
     static constexpr std::array<std::string_view, 6> kFalse{"0", "f", "F", "FALSE", "false", "False"};
     if (std::ranges::find(kTrue, value) != kTrue.end()) return true;
     if (std::ranges::find(kFalse, value) != kFalse.end()) return false;
-    return bad_input("output attribute {}: {} is neither true nor false", key, quoted(value));
+    return bad_input("output attribute {}: {} is neither true nor false", key, cooper::quoted(value));
 }
 
 // Some flags may be given without a value, which means true; others may not.
@@ -96,7 +96,7 @@ Result<> read_compression(const Attrs& attrs, PackOptions& pack) {
             pack.compression = LayerCompression::zstd;
         } else {
             const auto near = nearest(value, {"uncompressed", "gzip", "zstd"});
-            return Error(bad_input("compression {} is not supported{}", quoted(value),
+            return Error(bad_input("compression {} is not supported{}", cooper::quoted(value),
                                    near ? ", did you mean " + *near + "?" : ""))
                 .with_hint("compressions: gzip, zstd, uncompressed");
         }
@@ -105,7 +105,7 @@ Result<> read_compression(const Attrs& attrs, PackOptions& pack) {
         const auto level = parse_int(found->second);
         const int most = pack.compression == LayerCompression::zstd ? 22 : 9;
         if (!level || *level < 0 || *level > most) {
-            return bad_input("compression-level {}: want a number from 0 to {}", quoted(found->second), most);
+            return bad_input("compression-level {}: want a number from 0 to {}", cooper::quoted(found->second), most);
         }
         // 0 means the least there is: gzip members of stored blocks would only be larger.
         pack.level = std::max<int>(1, static_cast<int>(*level));
@@ -122,9 +122,10 @@ Result<> read_annotation(const std::string& key, const std::string& value, PackO
     const auto dot = key.find('.');
     const std::string kind = key.substr(0, dot);
     const std::string name = dot == std::string::npos ? "" : key.substr(dot + 1);
-    if (name.empty()) return bad_input("annotation {} has no key: want annotation.KEY=VALUE", quoted(key));
+    if (name.empty()) return bad_input("annotation {} has no key: want annotation.KEY=VALUE", cooper::quoted(key));
     if (kind.find('[') != std::string::npos) {
-        return Error(bad_input("{}: annotations of one platform need an image for several platforms", quoted(key)))
+        return Error(bad_input("{}: annotations of one platform need an image for several platforms",
+                               cooper::quoted(key)))
             .with_hint("write annotation." + name);
     }
     if (kind == "annotation" || kind == "annotation-manifest") {
@@ -132,11 +133,12 @@ Result<> read_annotation(const std::string& key, const std::string& value, PackO
     } else if (kind == "annotation-manifest-descriptor") {
         pack.descriptor_annotations[name] = value;
     } else if (kind == "annotation-index" || kind == "annotation-index-descriptor") {
-        return Error(bad_input("{}: an image for one platform has no index to annotate", quoted(key)))
+        return Error(bad_input("{}: an image for one platform has no index to annotate", cooper::quoted(key)))
             .with_hint("write annotation." + name);
     } else {
         const auto near = nearest(kind, {"annotation", "annotation-manifest", "annotation-manifest-descriptor"});
-        return bad_input("unknown kind of annotation {}{}", quoted(kind), near ? ", did you mean " + *near + "?" : "");
+        return bad_input("unknown kind of annotation {}{}", cooper::quoted(kind),
+                         near ? ", did you mean " + *near + "?" : "");
     }
     return {};
 }
@@ -148,9 +150,10 @@ Result<> add_name(std::string_view text, ExportOptions& options) {
     }
     const oci::Reference reference =
         TRY(options.push_by_digest ? oci::Reference::parse_untagged(text) : oci::Reference::parse_normalized(text));
-    if (!reference.digest().empty()) return bad_input("image name {} must not have a digest", quoted(text));
+    if (!reference.digest().empty()) return bad_input("image name {} must not have a digest", cooper::quoted(text));
     if (options.push_by_digest && !reference.tag().empty()) {
-        return Error(bad_input("can't push tagged ref {} by digest", quoted(text))).with_hint("leave out the tag");
+        return Error(bad_input("can't push tagged ref {} by digest", cooper::quoted(text)))
+            .with_hint("leave out the tag");
     }
     std::string name = options.push_by_digest ? reference.repository() : reference.canonical();
     if (std::ranges::find(options.names, name) == options.names.end()) options.names.push_back(std::move(name));
@@ -200,7 +203,7 @@ Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& a
     for (const auto& [key, value] : attrs) {
         if (std::ranges::find(known, key) != known.end() || (is_image && key.starts_with("annotation"))) continue;
         const auto near = nearest(key, known);
-        auto error = bad_input("unknown output attribute {} of type={}{}", quoted(key), type,
+        auto error = bad_input("unknown output attribute {} of type={}{}", cooper::quoted(key), type,
                                near ? ", did you mean " + *near + "?" : "");
         return known.empty() ? error : error.with_hint("attributes: " + join(known, ", "));
     }
@@ -209,12 +212,12 @@ Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& a
     if (const auto found = attrs.find("source-date-epoch"); found != attrs.end() && !found->second.empty()) {
         const auto seconds = parse_int(found->second);
         if (!seconds || *seconds < 0 || *seconds > kMaxEpochSeconds) {
-            return bad_input("source-date-epoch {}: want seconds since 1970", quoted(found->second));
+            return bad_input("source-date-epoch {}: want seconds since 1970", cooper::quoted(found->second));
         }
         options.epoch_seconds = *seconds;
     }
     if (const auto found = attrs.find("mode"); found != attrs.end() && found->second != "copy") {
-        return Error(bad_input("mode {} is not supported", quoted(found->second)))
+        return Error(bad_input("mode {} is not supported", cooper::quoted(found->second)))
             .with_hint("mode=copy leaves other files of the destination alone; empty the directory yourself");
     }
     if (const auto found = attrs.find("platform-split"); found != attrs.end()) {
