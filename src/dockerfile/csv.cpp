@@ -25,6 +25,10 @@ Result<std::vector<std::string>> parse_csv_line(std::string_view line) {
         } else {
             const std::size_t end = std::min(line.find(',', at), line.size());
             field = line.substr(at, end - at);
+            if (field.find('"') != std::string::npos) {
+                return bad_input("a quote inside the field {}", quoted(field))
+                    .with_hint("put the whole field in quotes and double those inside");
+            }
             at = end;
         }
         fields.push_back(std::move(field));

@@ -4,7 +4,7 @@
 #include "dockerfile/csv.hpp"
 #include "dockerfile/flags.hpp"
 #include "dockerfile/go_duration.hpp"
-#include "dockerfile/line_words.hpp"
+#include "dockerfile/runes.hpp"
 
 #include <algorithm>
 
@@ -15,23 +15,48 @@ namespace {
 std::string upper(const Node& node) { return to_upper(node.command); }
 Error needs_one(const Node& node) { return bad_input("{} requires exactly one argument", upper(node)); }
 Error needs_some(const Node& node) { return bad_input("{} requires at least one argument", upper(node)); }
-Error needs_two(const Node& node) { return bad_input("{} requires at least two arguments", upper(node)); }
+
+// The mistake is `token`, which stands somewhere in the instruction.
+Error at_token(Error error, const Node& node, std::string_view token) {
+    const std::size_t offset = node.original.find(token, std::min(node.keyword.size(), node.original.size()));
+    if (token.empty() || offset == std::string::npos) return error;
+    return error.with_detail(range_in_file(node, offset, token.size()));
+}
+
+using KnownFlags = std::map<std::string, FlagKind>;
+Result<Flags> parse_flags(const Node& node, const KnownFlags& known) {
+    auto flags = Flags::parse(node.flags, known);
+    if (flags) return flags;
+    // Which one it was: the last of the shortest beginning that fails.
+    std::size_t good = 0;
+    for (std::size_t bad = node.flags.size(); bad - good > 1;) {
+        const std::size_t middle = good + (bad - good) / 2;
+        const std::vector<std::string> some(node.flags.begin(),
+                                            node.flags.begin() + static_cast<std::ptrdiff_t>(middle));
+        (Flags::parse(some, known) ? good : bad) = middle;
+    }
+    return at_token(std::move(flags).error(), node, node.flags[good]);
+}
 
 Result<> no_flags(const Node& node) {
-    TRY(Flags::parse(node.flags, {}));
+    TRY(parse_flags(node, {}));
     return {};
 }
 
 Result<FileSources> file_sources(const Node& node) {
     FileSources files;
-    if (node.words.size() < 2) return needs_two(node);
+    if (node.words.size() < 2) {
+        return bad_input(
+            "{} requires at least two arguments, but only {} {} provided. Destination could not be determined",
+            upper(node), node.words.size(), node.words.size() == 1 ? "was" : "were");
+    }
     files.dest = node.words.back();
     std::vector<Heredoc> heredocs = node.heredocs;
     for (std::size_t i = 0; i + 1 < node.words.size(); ++i) {
         std::string word = node.words[i];
         if (!node.json && !heredocs.empty()) {
             if ((word == "<<" || word == "<<-") && i + 2 < node.words.size()) word += node.words[++i];
-            if (parse_heredoc_word(word, '\\')) {
+            if (parse_heredoc_word(word)) {
                 if (heredocs.front().chomp) heredocs.front().data = chomp_heredoc(heredocs.front().data);
                 files.contents.push_back(std::move(heredocs.front()));
                 heredocs.erase(heredocs.begin());
@@ -40,19 +65,19 @@ Result<FileSources> file_sources(const Node& node) {
         }
         files.paths.push_back(std::move(word));
     }
-    if (!node.json && !node.heredocs.empty() && parse_heredoc_word(files.dest, '\\')) {
-        return bad_input("{} cannot accept a heredoc as a destination", upper(node));
+    if (!node.json && !node.heredocs.empty() && parse_heredoc_word(files.dest)) {
+        return at_token(bad_input("{} cannot accept a heredoc as a destination", upper(node)), node, files.dest);
     }
     return files;
 }
 
 Result<Command> parse_copy(const Node& node) {
-    const Flags flags = TRY(Flags::parse(node.flags, {{"from", FlagKind::text},
-                                                      {"chown", FlagKind::text},
-                                                      {"chmod", FlagKind::text},
-                                                      {"link", FlagKind::boolean},
-                                                      {"parents", FlagKind::boolean},
-                                                      {"exclude", FlagKind::list}}));
+    const Flags flags = TRY(parse_flags(node, {{"from", FlagKind::text},
+                                               {"chown", FlagKind::text},
+                                               {"chmod", FlagKind::text},
+                                               {"link", FlagKind::boolean},
+                                               {"parents", FlagKind::boolean},
+                                               {"exclude", FlagKind::list}}));
     CopyCommand copy;
     copy.files = TRY(file_sources(node));
     copy.from = flags.text("from");
@@ -65,13 +90,13 @@ Result<Command> parse_copy(const Node& node) {
 }
 
 Result<Command> parse_add(const Node& node) {
-    const Flags flags = TRY(Flags::parse(node.flags, {{"chown", FlagKind::text},
-                                                      {"chmod", FlagKind::text},
-                                                      {"link", FlagKind::boolean},
-                                                      {"keep-git-dir", FlagKind::boolean},
-                                                      {"checksum", FlagKind::text},
-                                                      {"unpack", FlagKind::boolean},
-                                                      {"exclude", FlagKind::list}}));
+    const Flags flags = TRY(parse_flags(node, {{"chown", FlagKind::text},
+                                               {"chmod", FlagKind::text},
+                                               {"link", FlagKind::boolean},
+                                               {"keep-git-dir", FlagKind::boolean},
+                                               {"checksum", FlagKind::text},
+                                               {"unpack", FlagKind::boolean},
+                                               {"exclude", FlagKind::list}}));
     AddCommand add;
     add.files = TRY(file_sources(node));
     add.chown = flags.text("chown");
@@ -102,10 +127,10 @@ Result<RunDevice> parse_device(std::string_view csv) {
 }
 
 Result<Command> parse_run(const Node& node) {
-    const Flags flags = TRY(Flags::parse(node.flags, {{"mount", FlagKind::list},
-                                                      {"network", FlagKind::text},
-                                                      {"security", FlagKind::text},
-                                                      {"device", FlagKind::list}}));
+    const Flags flags = TRY(parse_flags(node, {{"mount", FlagKind::list},
+                                               {"network", FlagKind::text},
+                                               {"security", FlagKind::text},
+                                               {"device", FlagKind::list}}));
     RunCommand run;
     run.words = node.words;
     run.prepend_shell = !node.json;
@@ -115,7 +140,9 @@ Result<Command> parse_run(const Node& node) {
     }
     run.heredocs = node.heredocs;
     run.mount_flags = flags.list("mount");
-    for (const auto& mount : run.mount_flags) TRY(parse_mount(mount, nullptr));
+    for (const auto& mount : run.mount_flags) {
+        if (auto read = parse_mount(mount, nullptr); !read) return at_token(std::move(read).error(), node, mount);
+    }
     const std::string network = flags.text("network");
     if (network == "none") {
         run.network = RunNetwork::none;
@@ -123,15 +150,18 @@ Result<Command> parse_run(const Node& node) {
         run.network = RunNetwork::host;
     } else if (!network.empty() && network != "default") {
         const auto near = nearest(network, {"default", "none", "host"});
-        return bad_input("unsupported network mode {}{}", quoted(network),
-                         near ? " (did you mean " + *near + "?)" : "");
+        return at_token(
+            bad_input("unsupported network mode {}{}", quoted(network), near ? " (did you mean " + *near + "?)" : ""),
+            node, network);
     }
     const std::string security = flags.text("security");
     if (security == "insecure") {
         run.security = RunSecurity::insecure;
     } else if (!security.empty() && security != "sandbox") {
         const auto near = nearest(security, {"sandbox", "insecure"});
-        return bad_input("security {} is not valid{}", quoted(security), near ? " (did you mean " + *near + "?)" : "");
+        return at_token(
+            bad_input("security {} is not valid{}", quoted(security), near ? " (did you mean " + *near + "?)" : ""),
+            node, security);
     }
     for (const auto& device : flags.list("device")) run.devices.push_back(TRY(parse_device(device)));
     return Command(std::move(run));
@@ -147,14 +177,14 @@ Result<Command> parse_healthcheck(const Node& node) {
         return Command(std::move(health));
     }
     if (type != "CMD") {
-        return bad_input("unknown type {} in HEALTHCHECK (try CMD)", quoted(type));
+        return at_token(bad_input("unknown type {} in HEALTHCHECK (try CMD)", quoted(type)), node, node.words[0]);
     }
     if (node.words.size() < 2) return bad_input("missing command after HEALTHCHECK CMD");
-    const Flags flags = TRY(Flags::parse(node.flags, {{"interval", FlagKind::text},
-                                                      {"timeout", FlagKind::text},
-                                                      {"start-period", FlagKind::text},
-                                                      {"start-interval", FlagKind::text},
-                                                      {"retries", FlagKind::text}}));
+    const Flags flags = TRY(parse_flags(node, {{"interval", FlagKind::text},
+                                               {"timeout", FlagKind::text},
+                                               {"start-period", FlagKind::text},
+                                               {"start-interval", FlagKind::text},
+                                               {"retries", FlagKind::text}}));
     health.check.test.assign(node.words.begin() + 1, node.words.end());
     health.check.test.insert(health.check.test.begin(), node.json ? "CMD" : "CMD-SHELL");
     const auto duration = [&](const std::string& name) -> Result<std::int64_t> {
@@ -182,14 +212,14 @@ Result<Command> parse_healthcheck(const Node& node) {
 Result<Command> parse_onbuild(const Node& node) {
     TRY(no_flags(node));
     if (node.rest.empty()) return needs_some(node);
-    const std::string trigger = to_upper(node.rest.substr(0, node.rest.find_first_of(" \t\v\f\r")));
+    const std::string trigger = to_upper(node.trigger);
     if (trigger == "ONBUILD") return bad_input("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
     if (trigger == "MAINTAINER" || trigger == "FROM")
         return bad_input("{} isn't allowed as an ONBUILD trigger", trigger);
     OnbuildCommand onbuild;
     // The text after ONBUILD, with flags of the trigger as written; here-documents go with it.
-    const std::string_view line = trim(node.original);
-    onbuild.expression = trim(line.substr(node.keyword.size()));
+    const std::string_view line = trim_space(node.original);
+    onbuild.expression = trim_space(line.substr(node.keyword.size()));
     for (const auto& heredoc : node.heredocs) {
         if (!onbuild.expression.ends_with('\n')) onbuild.expression += "\n";
         onbuild.expression += heredoc.data + heredoc.name;
@@ -202,8 +232,9 @@ Result<Command> parse_arg(const Node& node) {
     ArgCommand arg;
     for (const auto& word : node.words) {
         const auto [key, value] = cut(word, '=');
-        if (value && key.empty()) return bad_input("ARG names can not be blank");
-        arg.args.push_back({std::string(key), value ? std::optional<std::string>(*value) : std::nullopt});
+        if (value && key.empty()) return at_token(bad_input("ARG names can not be blank"), node, word);
+        arg.args.push_back({std::string(key), value ? std::optional<std::string>(*value) : std::nullopt,
+                            doc_comment(node.comments, key)});
     }
     return Command(std::move(arg));
 }
@@ -247,7 +278,7 @@ Result<Command> parse_volume(const Node& node) {
     if (node.words.empty()) return needs_some(node);
     VolumeCommand volume;
     for (const auto& word : node.words) {
-        const std::string_view path = trim(word);
+        const std::string_view path = trim_space(word);
         if (path.empty()) return bad_input("VOLUME specified can not be an empty string");
         volume.paths.emplace_back(path);
     }
@@ -299,34 +330,49 @@ bool is_stage_name(std::string_view name) {
     });
 }
 
-Result<Stage> parse_from(const Node& node) {
-    const Flags flags = TRY(Flags::parse(node.flags, {{"platform", FlagKind::text}}));
+Result<Stage> stage_of(const Node& node) {
     Stage stage;
     if (node.words.size() == 3 && equal_ignoring_case(node.words[1], "as")) {
+        stage.as_keyword = node.words[1];
         stage.written_name = node.words[2];
         stage.name = to_lower(stage.written_name);
         if (!is_stage_name(stage.name)) {
-            return bad_input("invalid name for build stage: {}, name can't start with a number or contain symbols",
-                             quoted(stage.written_name));
+            return at_token(
+                bad_input("invalid name for build stage: {}, name can't start with a number or contain symbols",
+                          quoted(stage.written_name)),
+                node, stage.written_name);
         }
     } else if (node.words.size() != 1) {
         return bad_input("FROM requires either one or three arguments")
             .with_hint("write FROM IMAGE or FROM IMAGE AS NAME");
     }
+    const Flags flags = TRY(parse_flags(node, {{"platform", FlagKind::text}}));
     stage.base_name = node.words[0];
     stage.platform = flags.text("platform");
-    stage.source_code = trim(node.original);
+    stage.source_code = trim_space(node.original);
+    stage.keyword = node.keyword;
+    stage.description = doc_comment(node.comments, stage.name);
     stage.comments = node.comments;
     stage.location = node.lines;
     return stage;
 }
 
 Error on_line(Error error, const Node& node) {
-    return located(std::move(error), "Dockerfile", node.lines)
+    return located(std::move(error), node.file_name, node.lines)
         .with_context(fmt::format("dockerfile parse error on line {}", node.lines.first));
 }
 
 }  // namespace
+
+std::string doc_comment(const std::vector<std::string>& comments, std::string_view name) {
+    if (name.empty()) return {};
+    for (const std::string& comment : comments) {
+        if (comment.starts_with(name) && comment.size() > name.size() && comment[name.size()] == ' ') {
+            return comment.substr(name.size() + 1);
+        }
+    }
+    return {};
+}
 
 const std::vector<std::string>& instruction_names() {
     static const std::vector<std::string> kNames = [] {
@@ -339,10 +385,12 @@ const std::vector<std::string>& instruction_names() {
 
 Result<Instruction> parse_instruction(const Node& node) {
     const auto parser = parsers().find(node.command);
+    if (node.mistake) return on_line(*node.mistake, node);
     if (parser == parsers().end()) {
         const auto near = nearest(to_upper(node.keyword), instruction_names());
-        return on_line(
-            bad_input("unknown instruction: {}{}", node.keyword, near ? " (did you mean " + *near + "?)" : ""), node);
+        const std::string also = near ? " (did you mean " + *near + "?)" : "";
+        const SourceRange range = range_in_file(node, node.original.find(node.keyword), node.keyword.size());
+        return on_line(bad_input("unknown instruction: {}{}", node.keyword, also).with_detail(range), node);
     }
     auto command = parser->second(node);
     if (!command) return on_line(command.error(), node);
@@ -350,33 +398,17 @@ Result<Instruction> parse_instruction(const Node& node) {
     instruction.command = std::move(*command);
     instruction.name = node.command;
     instruction.keyword = node.keyword;
-    instruction.original = trim(node.original);
+    instruction.original = trim_space(node.original);
+    instruction.flags = node.flags;
     instruction.comments = node.comments;
     instruction.location = node.lines;
     return instruction;
 }
 
-Result<StageList> parse_stages(const ParsedFile& file) {
-    StageList list;
-    for (const Node& node : file.nodes) {
-        if (node.command == "from") {
-            auto stage = parse_from(node);
-            if (!stage) return on_line(stage.error(), node);
-            list.stages.push_back(std::move(*stage));
-            continue;
-        }
-        Instruction instruction = TRY(parse_instruction(node));
-        if (!list.stages.empty()) {
-            list.stages.back().commands.push_back(std::move(instruction));
-        } else if (std::holds_alternative<ArgCommand>(instruction.command)) {
-            list.meta_args.push_back(std::move(instruction));
-        } else {
-            return on_line(bad_input("no build stage in current context")
-                               .with_hint("begin with FROM; only ARG may stand before it"),
-                           node);
-        }
-    }
-    return list;
+Result<Stage> parse_from(const Node& node) {
+    auto stage = stage_of(node);
+    if (!stage) return on_line(std::move(stage).error(), node);
+    return stage;
 }
 
 }  // namespace cooper::dockerfile

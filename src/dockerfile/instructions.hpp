@@ -1,6 +1,7 @@
 // The second door: nodes to instructions, and instructions to stages. What an instruction means is in
 // its type; words are not expanded yet (dockerfile.md §3-§6). Pure, any thread.
-// Errors: bad_input, "dockerfile parse error on line N: …", with SourceRange.
+// Errors: bad_input, "dockerfile parse error on line N: …", with a SourceRange that has columns when the
+// mistake is one word.
 #pragma once
 
 #include "base/result.hpp"
@@ -60,6 +61,7 @@ struct ArgCommand {
     struct Arg {
         std::string key;
         std::optional<std::string> value;
+        std::string description;  // of the comment above that begins with the name
     };
     std::vector<Arg> args;
 };
@@ -86,7 +88,8 @@ struct Mount {
     std::optional<std::uint64_t> gid;
     std::optional<std::string> env;
 };
-// Expands one value of a mount; a flag is read once without (syntax only) and once with it.
+// Expands one value of a mount. A flag is read once without, when only its `from` is known, and once
+// with it, when its step is reached: what stands in stages nobody needs is not judged, as in BuildKit.
 using ExpandValue = std::function<Result<std::string>(std::string_view)>;
 [[nodiscard]] Result<Mount> parse_mount(std::string_view csv, const ExpandValue& expand);
 
@@ -139,10 +142,11 @@ using Command = std::variant<EnvCommand, LabelCommand, MaintainerCommand, Workdi
 
 struct Instruction {
     Command command;
-    std::string name;      // lower case
-    std::string keyword;   // as written
-    std::string original;  // the joined line
-    std::vector<std::string> comments;
+    std::string name;                   // lower case
+    std::string keyword;                // as written
+    std::string original;               // the joined line
+    std::vector<std::string> flags;     // as written, "--link"
+    std::vector<std::string> comments;  // directly above
     Lines location;
 };
 
@@ -152,6 +156,9 @@ struct Stage {
     std::string base_name;
     std::string platform;  // of --platform
     std::string source_code;
+    std::string keyword;      // "FROM" as written
+    std::string as_keyword;   // "AS" as written; empty when the stage has no name
+    std::string description;  // of the comment above that begins with the name
     std::vector<std::string> comments;
     Lines location;
     std::vector<Instruction> commands;
@@ -162,8 +169,24 @@ struct StageList {
     std::vector<Stage> stages;
 };
 
+// Every instruction but FROM.
 [[nodiscard]] Result<Instruction> parse_instruction(const Node& node);
+// FROM; the stage has no commands yet.
+[[nodiscard]] Result<Stage> parse_from(const Node& node);
+
+// As far as it goes: what is wrong is left out and reported, at most kMaxErrors times. Each error has
+// its Excerpt.
+inline constexpr std::size_t kMaxErrors = 20;
+struct StageReading {
+    StageList list;
+    std::vector<Error> errors;
+};
+[[nodiscard]] StageReading read_stages(const ParsedFile& file);
+// All or an error: the first, with the others in its hint and all of them marked in its Excerpt.
 [[nodiscard]] Result<StageList> parse_stages(const ParsedFile& file);
+
+// What the comments above say of `name`: the rest of the first that begins with it and a blank.
+[[nodiscard]] std::string doc_comment(const std::vector<std::string>& comments, std::string_view name);
 // All instruction words, upper case, for suggestions.
 [[nodiscard]] const std::vector<std::string>& instruction_names();
 

@@ -1,8 +1,9 @@
 #include "dockerfile/line_words.hpp"
 
 #include "base/text.hpp"
-#include "dockerfile/shell_lex.hpp"
+#include "dockerfile/runes.hpp"
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -10,18 +11,17 @@ namespace cooper::dockerfile {
 
 namespace {
 
+// What separates the keyword and plain words; no other white space does.
 constexpr std::string_view kBlank = " \t\v\f\r";
 
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f'; }
-
 // Leading words that begin with "--"; quotes and escapes as BuildKit's flag scanner has them.
-Result<> take_flags(std::string_view text, char escape, std::vector<std::string>& flags, std::string& rest) {
+void take_flags(std::string_view text, char escape, std::vector<std::string>& flags, std::string& rest) {
     std::size_t at = 0;
     while (true) {
-        while (at < text.size() && is_space(text[at])) ++at;
+        while (const std::size_t size = leading_space(text.substr(at))) at += size;
         if (at >= text.size()) {
             rest.clear();
-            return {};
+            return;
         }
         if (!text.substr(at).starts_with("--")) break;
         std::string word;
@@ -29,7 +29,7 @@ Result<> take_flags(std::string_view text, char escape, std::vector<std::string>
         std::size_t i = at;
         for (; i < text.size(); ++i) {
             const char c = text[i];
-            if (quote == 0 && is_space(c)) break;
+            if (quote == 0 && leading_space(text.substr(i)) > 0) break;
             if (c == escape) {
                 if (i + 1 >= text.size()) break;
                 word += text[++i];
@@ -48,23 +48,48 @@ Result<> take_flags(std::string_view text, char escape, std::vector<std::string>
         flags.push_back(std::move(word));
         at = i;
     }
-    rest = trim(text.substr(std::min(at, text.size())));
-    return {};
+    rest = trim_space(text.substr(std::min(at, text.size())));
 }
 
 std::vector<std::string> blank_words(std::string_view text) {
     std::vector<std::string> words;
-    std::string word;
-    for (const char c : text) {
-        if (is_space(c)) {
-            if (!word.empty()) words.push_back(std::move(word));
-            word.clear();
-        } else {
-            word += c;
-        }
+    while (true) {
+        text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
+        if (text.empty()) return words;
+        const std::string_view word = text.substr(0, text.find_first_of(kBlank));
+        words.emplace_back(word);
+        text.remove_prefix(word.size());
     }
-    if (!word.empty()) words.push_back(std::move(word));
-    return words;
+}
+
+// Escapes of half characters (\ud800 alone) are U+FFFD to Go and an error to our JSON reader.
+std::string without_lone_surrogates(std::string_view text) {
+    const auto unit = [&](std::size_t at) -> int {
+        if (text.substr(at, 2) != "\\u" || at + 6 > text.size()) return -1;
+        int value = 0;
+        for (const char c : text.substr(at + 2, 4)) {
+            const std::size_t digit = std::string_view("0123456789abcdef").find(to_lower(std::string_view(&c, 1)));
+            if (digit == std::string_view::npos) return -1;
+            value = value * 16 + static_cast<int>(digit);
+        }
+        return value;
+    };
+    const auto is_high = [](int value) { return value >= 0xD800 && value < 0xDC00; };
+    const auto is_low = [](int value) { return value >= 0xDC00 && value < 0xE000; };
+    std::string out;
+    for (std::size_t at = 0; at < text.size();) {
+        const int value = unit(at);
+        const bool pair = is_high(value) && is_low(unit(at + 6));
+        if (!pair && (is_high(value) || is_low(value))) {
+            out += "\\ufffd";
+            at += 6;
+            continue;
+        }
+        const std::size_t size = pair ? 12 : text[at] == '\\' ? 2 : 1;
+        out += text.substr(at, size);
+        at += size;
+    }
+    return out;
 }
 
 Result<std::vector<KeyValue>> key_values(std::string_view text, char escape, std::string_view command) {
@@ -75,14 +100,14 @@ Result<std::vector<KeyValue>> key_values(std::string_view text, char escape, std
         // The old form: one key, and all the rest is its value.
         const std::size_t end = text.find_first_of(kBlank);
         if (end == std::string_view::npos) return bad_input("{} must have two arguments", to_upper(command));
-        pairs.push_back({std::string(text.substr(0, end)), std::string(trim(text.substr(end))), false});
+        pairs.push_back({std::string(text.substr(0, end)), std::string(trim_space(text.substr(end))), false});
         return pairs;
     }
     for (const auto& word : words) {
         const auto [key, value] = cut(word, '=');
         if (!value) {
             return bad_input("Syntax error - can't find = in {}. Must be of the form: name=value",
-                             cooper::quoted(word));
+                             quoted(word));
         }
         pairs.push_back({std::string(key), std::string(*value), true});
     }
@@ -127,11 +152,15 @@ std::vector<std::string> quoted_words(std::string_view text, char escape) {
     for (std::size_t i = 0; i < text.size(); ++i) {
         const char c = text[i];
         if (phase == Phase::blank) {
-            if (is_space(c)) continue;
+            if (const std::size_t size = leading_space(text.substr(i))) {
+                i += size - 1;
+                continue;
+            }
             phase = Phase::word;
         }
         if (phase == Phase::word) {
-            if (is_space(c)) {
+            if (const std::size_t size = leading_space(text.substr(i))) {
+                i += size - 1;
                 phase = Phase::blank;
                 if (blank_ok || !word.empty()) words.push_back(std::move(word));
                 word.clear();
@@ -171,24 +200,28 @@ std::vector<std::string> quoted_words(std::string_view text, char escape) {
 }
 
 Result<std::optional<std::vector<std::string>>> json_words(std::string_view text) {
-    text = trim(text);
+    text = trim_space_left(text);
     if (!text.starts_with('[')) return std::optional<std::vector<std::string>>{};
-    const auto parsed = nlohmann::json::parse(text, nullptr, false);
-    if (parsed.is_discarded() || !parsed.is_array()) return std::optional<std::vector<std::string>>{};
+    auto parsed = nlohmann::json::parse(text, nullptr, false);
+    if (parsed.is_discarded() && (!is_valid_utf8(text) || text.find("\\u") != std::string_view::npos)) {
+        parsed = nlohmann::json::parse(without_lone_surrogates(replace_invalid_utf8(text)), nullptr, false);
+    }
+    if (!parsed.is_array()) return std::optional<std::vector<std::string>>{};
     std::vector<std::string> words;
     for (const auto& item : parsed) {
-        if (!item.is_string()) return bad_input("only string type is allowed in JSON format arrays");
+        if (!item.is_string())
+            return bad_input("when using JSON array syntax, arrays must be comprised of strings only");
         words.push_back(item.get<std::string>());
     }
     return std::optional(std::move(words));
 }
 
-Result<> split_instruction(Node& node, std::string_view line, char escape) {
-    line = trim(line);
+Result<> split_instruction(Node& node, char escape) {
+    const std::string_view line = trim_space(node.original);
     const std::size_t end = line.find_first_of(kBlank);
     node.keyword = line.substr(0, end);
     node.command = to_lower(node.keyword);
-    if (end != std::string_view::npos) TRY(take_flags(line.substr(end), escape, node.flags, node.rest));
+    if (end != std::string_view::npos) take_flags(line.substr(end), escape, node.flags, node.rest);
     const auto form = form_of(node.command);
     if (!form) return {};
     switch (*form) {
@@ -213,15 +246,25 @@ Result<> split_instruction(Node& node, std::string_view line, char escape) {
             node.words = blank_words(node.rest);
             break;
         case Form::string:
-        case Form::nested:
             if (!node.rest.empty()) node.words = {node.rest};
             break;
+        case Form::nested: {
+            if (node.rest.empty()) break;
+            node.words = {node.rest};
+            Node inner;
+            inner.original = node.rest;
+            node.trigger = to_lower(node.rest.substr(0, node.rest.find_first_of(kBlank)));
+            if (node.trigger == "onbuild") break;  // refused later; what it holds does not matter
+            TRY(split_instruction(inner, escape));
+            node.trigger_json = inner.json;
+            break;
+        }
         case Form::health: {
             const std::size_t type_end = node.rest.find_first_of(kBlank);
             if (node.rest.empty()) break;
             node.words = {node.rest.substr(0, type_end)};
             if (type_end == std::string::npos) break;
-            const std::string_view command = trim(std::string_view(node.rest).substr(type_end));
+            const std::string_view command = trim_space(std::string_view(node.rest).substr(type_end));
             if (auto words = TRY(json_words(command))) {
                 node.json = true;
                 node.words.insert(node.words.end(), words->begin(), words->end());
@@ -232,24 +275,6 @@ Result<> split_instruction(Node& node, std::string_view line, char escape) {
         }
     }
     return {};
-}
-
-std::vector<Heredoc> heredocs_of_line(std::string_view line, char escape) {
-    std::vector<Heredoc> heredocs;
-    const llb::EnvList none;
-    const auto words =
-        ShellLex(escape, {.raw_quotes = true, .raw_escapes = true, .keep_unset = true}).expand_words(line, none);
-    if (!words) return heredocs;
-    for (std::size_t i = 0; i < words->size(); ++i) {
-        std::string word = (*words)[i];
-        // "<< EOF": the name may follow a blank.
-        if ((word.ends_with("<<") || word.ends_with("<<-")) && i + 1 < words->size() &&
-            word.find_first_not_of("0123456789<-") == std::string::npos) {
-            word += (*words)[++i];
-        }
-        if (auto heredoc = parse_heredoc_word(word, escape)) heredocs.push_back(std::move(*heredoc));
-    }
-    return heredocs;
 }
 
 }  // namespace cooper::dockerfile

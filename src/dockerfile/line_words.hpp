@@ -5,14 +5,12 @@
 
 namespace cooper::dockerfile {
 
-// Fills keyword, command, flags, rest, json, words and pairs.
-[[nodiscard]] Result<> split_instruction(Node& node, std::string_view line, char escape);
-// The here-documents a line announces, in order, without their text.
-[[nodiscard]] std::vector<Heredoc> heredocs_of_line(std::string_view line, char escape);
+// Fills keyword, command, flags, rest, json, words, pairs and trigger from `original`.
+[[nodiscard]] Result<> split_instruction(Node& node, char escape);
 // Words separated by blanks, where quotes and escapes keep a word together; quotes stay.
 [[nodiscard]] std::vector<std::string> quoted_words(std::string_view text, char escape);
 // A JSON array of strings: nullopt when the text is none (then it is shell form); an array that holds
-// something else is an error.
+// something else is an error. What is no UTF-8 reads as U+FFFD, as in Go.
 [[nodiscard]] Result<std::optional<std::vector<std::string>>> json_words(std::string_view text);
 
 }  // namespace cooper::dockerfile

@@ -1,24 +1,20 @@
 #include "dockerfile/parse.hpp"
 
 #include "base/text.hpp"
+#include "dockerfile/directives.hpp"
 #include "dockerfile/line_words.hpp"
-#include "dockerfile/shell_lex.hpp"
+#include "dockerfile/runes.hpp"
 
 #include <algorithm>
-#include <set>
+#include <tuple>
 
 namespace cooper::dockerfile {
 
 namespace {
 
-bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f'; }
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
-std::string_view trim_left(std::string_view text) {
-    while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
-    return text;
-}
-
-bool is_comment(std::string_view line) { return trim_left(line).starts_with('#'); }
+bool is_comment(std::string_view line) { return trim_space_left(line).starts_with('#'); }
 
 // Splits the file into lines that keep their ends.
 class LineReader {
@@ -44,34 +40,38 @@ std::string_view trim_end_of_line(std::string_view line) {
     return line;
 }
 
+bool may_hold_heredocs(const Node& node) {
+    const bool nested = node.command == "onbuild";
+    const std::string& command = nested ? node.trigger : node.command;
+    if (nested ? node.trigger_json : node.json) return false;
+    return command == "run" || command == "copy" || command == "add";
+}
+
 class Parser {
 public:
     Parser(std::string_view text, std::string_view file_name) : text_(text), reader_(text) {
         file_.file_name = file_name;
+        file_.text = text;
     }
 
     Result<ParsedFile> run() {
-        if (text_.size() > kMaxFile) return bad_input("{} is larger than {} MiB", file_.file_name, kMaxFile >> 20U);
-        std::vector<std::string> comments;
         while (!reader_.done()) {
             std::string_view raw = TRY(next_line());
-            if (reader_.number() == 1 && raw.starts_with("\xef\xbb\xbf")) raw.remove_prefix(3);
-            const std::string_view line = trim_left(raw);
-            if (is_comment(line)) {
-                const std::string_view comment = trim(line.substr(1));
-                if (comment.empty()) {
-                    comments.clear();
-                } else {
-                    comments.emplace_back(comment);
-                }
+            if (reader_.number() == 1 && raw.starts_with(kByteOrderMark)) raw.remove_prefix(kByteOrderMark.size());
+            const std::string_view stripped = trim_space_left(raw);
+            const std::string_view line = trim_end_of_line(stripped);
+            const bool is_directive = TRY(directive(line));
+            if (line.empty()) {
+                comments_.clear();
+            } else if (line.starts_with('#')) {
+                if (!is_directive) comment(line.substr(1));
+            } else {
+                TRY(instruction(line, raw.size() - stripped.size()));
+                comments_.clear();
             }
-            TRY(directive(line));
-            if (line.empty() || line.starts_with('#')) continue;
-            TRY(instruction(line, comments));
-            comments.clear();
         }
-        if (file_.nodes.empty())
-            return error(bad_input("file with no instructions"), {reader_.number(), reader_.number()});
+        const int last = std::max(reader_.number(), 1);
+        if (file_.nodes.empty()) return error(bad_input("file with no instructions"), {last, last});
         return std::move(file_);
     }
 
@@ -84,35 +84,39 @@ private:
 
     Result<std::string_view> next_line() {
         const std::string_view line = reader_.next();
-        if (trim_end_of_line(line).size() > kMaxLine) {
+        if (line.size() - (line.ends_with('\n') ? 1 : 0) > kMaxLine) {
             return error(bad_input("dockerfile line greater than max allowed size of {}", kMaxLine),
                          {reader_.number(), reader_.number()});
         }
         return line;
     }
 
-    // "# name=value" before anything else.
-    Result<> directive(std::string_view line) {
-        if (directives_done_) return {};
-        directives_done_ = true;
-        if (!line.starts_with('#')) return {};
-        const auto [left, right] = cut(line.substr(1), '=');
-        const std::string name = to_lower(trim(left));
-        if (!right || (name != "syntax" && name != "escape" && name != "check")) return {};
-        const std::string_view value = trim(*right);
-        if (value.empty()) return {};
+    void comment(std::string_view text) {
+        const std::string_view trimmed = trim_space(text);
+        if (trimmed.empty()) {
+            comments_.clear();
+        } else {
+            comments_.emplace_back(trimmed);
+        }
+    }
+
+    // Whether the line is "# name=value" before anything else.
+    Result<bool> directive(std::string_view line) {
+        if (directives_.done()) return false;
         const Lines here{reader_.number(), reader_.number()};
-        if (!seen_.insert(name).second) return error(bad_input("only one {} parser directive can be used", name), here);
-        directives_done_ = false;
-        if (name == "syntax") file_.syntax = value;
-        if (name == "check") file_.check = value;
-        if (name == "escape") {
+        auto read = directives_.read(line);
+        if (!read) return error(std::move(read).error(), here);
+        if (!*read) return false;
+        const std::string& value = (*read)->value;
+        if ((*read)->name == "syntax") file_.syntax = value;
+        if ((*read)->name == "check") file_.check = value;
+        if ((*read)->name == "escape") {
             if (value != "`" && value != "\\") {
                 return error(bad_input("invalid escape token '{}' does not match ` or \\", value), here);
             }
             file_.escape = value[0];
         }
-        return {};
+        return true;
     }
 
     // Takes a continuation mark off the end; false when there was none.
@@ -125,35 +129,37 @@ private:
         return true;
     }
 
-    Result<> instruction(std::string_view first, const std::vector<std::string>& comments) {
+    // `indent`: bytes before the first line's text.
+    Result<> instruction(std::string_view first, std::size_t indent) {
         Node node;
         node.lines.first = reader_.number();
-        node.comments = comments;
-        std::string_view part = trim_end_of_line(first);
+        node.comments = comments_;
+        node.file_name = file_.file_name;
+        std::string_view part = first;
         bool more = take_continuation(part);
-        std::string joined(part);
+        node.original = part;
+        node.pieces.push_back({0, reader_.number(), static_cast<std::uint32_t>(indent) + 1});
         bool empty_continuation = false;
         while (more && !reader_.done()) {
             const std::string_view raw = TRY(next_line());
             if (is_comment(raw)) continue;
             part = trim_end_of_line(raw);
-            if (trim_left(part).empty()) {
+            if (trim_space_left(part).empty()) {
                 empty_continuation = true;
                 continue;
             }
             more = take_continuation(part);
-            joined += part;
+            node.pieces.push_back({static_cast<std::uint32_t>(node.original.size()), reader_.number(), 1});
+            node.original += part;
         }
+        node.lines.last = reader_.number();
         if (empty_continuation) {
             file_.warnings.push_back({"NoEmptyContinuation",
                                       "Empty continuation line",
                                       "https://docs.docker.com/go/dockerfile/rule/no-empty-continuation/",
-                                      {reader_.number(), reader_.number()}});
+                                      {node.lines.last, node.lines.last}});
         }
-        node.original = joined;
-        node.lines.last = reader_.number();
-        if (trim(joined).empty()) return {};
-        if (auto split = split_instruction(node, joined, file_.escape); !split) return error(split.error(), node.lines);
+        if (auto split = split_instruction(node, file_.escape); !split) node.mistake = split.error();
         TRY(heredocs(node));
         node.lines.last = reader_.number();
         file_.nodes.push_back(std::move(node));
@@ -161,119 +167,62 @@ private:
     }
 
     Result<> heredocs(Node& node) {
-        static const std::set<std::string> kWith = {"add", "copy", "run"};
-        std::string command = node.command;
-        if (command == "onbuild") command = to_lower(node.rest.substr(0, node.rest.find_first_of(" \t\v\f\r")));
-        if (!kWith.contains(command) || node.json || node.original.find("<<") == std::string::npos) return {};
-        for (Heredoc heredoc : heredocs_of_line(node.original, file_.escape)) {
-            bool terminated = false;
-            while (!reader_.done()) {
-                const std::string_view raw = TRY(next_line());
-                std::string_view candidate = trim_end_of_line(raw);
-                if (heredoc.chomp) {
-                    while (candidate.starts_with('\t')) candidate.remove_prefix(1);
-                }
-                if (candidate == heredoc.name) {
-                    terminated = true;
-                    break;
-                }
-                heredoc.data += raw;
-            }
-            if (!terminated) {
+        if (!may_hold_heredocs(node) || node.original.find("<<") == std::string::npos) return {};
+        auto announced = heredocs_of_line(node.original);
+        if (!announced) {
+            node.mistake = node.mistake.value_or(announced.error());
+            return {};
+        }
+        for (Heredoc& heredoc : *announced) {
+            if (!TRY(body(heredoc))) {
                 return error(
                     bad_input("unterminated heredoc: {} is missing", heredoc.name)
                         .with_hint(fmt::format("end it with a line that holds {} and nothing else", heredoc.name)),
-                    {node.lines.first, node.lines.first});
+                    node.lines);
             }
             node.heredocs.push_back(std::move(heredoc));
         }
         return {};
     }
 
+    // Up to the terminator; false when there is none.
+    Result<bool> body(Heredoc& heredoc) {
+        while (!reader_.done()) {
+            const std::string_view raw = TRY(next_line());
+            std::string_view candidate = trim_end_of_line(raw);
+            while (heredoc.chomp && candidate.starts_with('\t')) candidate.remove_prefix(1);
+            if (candidate == heredoc.name) return true;
+            heredoc.data += raw;
+        }
+        return false;
+    }
+
     std::string_view text_;
     LineReader reader_;
     ParsedFile file_;
-    bool directives_done_ = false;
-    std::set<std::string> seen_;
+    DirectiveReader directives_{"#"};
+    std::vector<std::string> comments_;
 };
 
 }  // namespace
 
-Result<ParsedFile> parse(std::string_view text, std::string_view file_name) { return Parser(text, file_name).run(); }
-
-std::string excerpt(std::string_view file_name, std::string_view text, const Lines& lines) {
-    constexpr int kAround = 2;
-    constexpr int kMost = 24;
-    constexpr std::size_t kWidth = 200;
-    std::string out = fmt::format("{}:{}\n--------------------\n", file_name, lines.first);
-    int number = 0;
-    LineReader reader(text);
-    while (!reader.done()) {
-        std::string_view line = trim_end_of_line(reader.next());
-        ++number;
-        if (number < lines.first - kAround) continue;
-        if (number > lines.last + kAround || number > lines.first + kMost) break;
-        const bool marked = number >= lines.first && number <= lines.last;
-        std::string shown;
-        for (const char c : line.substr(0, kWidth)) {
-            const auto byte = static_cast<unsigned char>(c);
-            shown += byte < 0x20 && c != '\t' ? ' ' : c;
-        }
-        out += fmt::format("{:4} | {} {}\n", number, marked ? ">>>" : "   ", shown);
-    }
-    return out + "--------------------\n";
+Result<ParsedFile> parse(std::string_view text, std::string_view file_name) {
+    if (text.empty()) return bad_input("the Dockerfile cannot be empty").with_hint("begin with FROM IMAGE");
+    if (text.size() > kMaxFile) return bad_input("{} is larger than {} MiB", file_name, kMaxFile >> 20U);
+    return Parser(text, file_name).run();
 }
 
-Error located(Error error, std::string_view file_name, const Lines& lines) {
-    if (error.find_detail<SourceRange>() != nullptr) return error;
-    return error.with_detail(SourceRange{std::string(file_name), lines.first, lines.last, 0, 0});
-}
-
-Error with_excerpt(Error error, std::string_view file_name, std::string_view text, const Lines& lines) {
-    Error placed = located(std::move(error), file_name, lines);
-    if (placed.find_detail<Excerpt>() != nullptr) return placed;
-    return placed.with_detail(Excerpt{excerpt(file_name, text, lines)});
-}
-
-std::optional<Heredoc> parse_heredoc_word(std::string_view word, char escape) {
-    Heredoc heredoc;
-    std::size_t at = 0;
-    while (at < word.size() && word[at] >= '0' && word[at] <= '9') ++at;
-    const auto fd = parse_int(word.substr(0, at));
-    if ((at > 0 && (!fd || *fd > 1'000'000)) || word.substr(at, 2) != "<<") return std::nullopt;
-    heredoc.fd = static_cast<std::uint32_t>(fd.value_or(0));
-    at += 2;
-    if (at < word.size() && word[at] == '-') {
-        heredoc.chomp = true;
-        ++at;
-    }
-    const std::string_view rest = trim(word.substr(at));
-    if (rest.empty() || rest.find('<') != std::string_view::npos) return std::nullopt;
-    const llb::EnvList none;
-    const auto words =
-        ShellLex(escape, {.raw_quotes = true, .raw_escapes = true, .keep_unset = true}).expand_words(rest, none);
-    if (!words || words->size() != 1) return std::nullopt;
-    const auto plain = ShellLex(escape, {.keep_unset = true}).expand_words(rest, none);
-    if (!plain || plain->size() != 1) return std::nullopt;
-    heredoc.name = plain->front();
-    heredoc.expand = words->front() == plain->front();
-    return heredoc;
-}
-
-bool is_whole_heredoc(std::string_view text) {
-    const std::string_view word = trim(text);
-    return parse_heredoc_word(word, '\\').has_value();
-}
-
-std::string chomp_heredoc(std::string_view data) {
-    std::string out;
-    LineReader reader(data);
-    while (!reader.done()) {
-        std::string_view line = reader.next();
-        while (line.starts_with('\t')) line.remove_prefix(1);
-        out += line;
-    }
-    return out;
+SourceRange range_in_file(const Node& node, std::size_t offset, std::size_t size) {
+    SourceRange range{node.file_name, node.lines.first, node.lines.last, 0, 0};
+    const auto place = [&](std::size_t at) {
+        const auto after = std::ranges::upper_bound(node.pieces, at, {}, &Piece::offset);
+        const Piece& piece = after == node.pieces.begin() ? *after : *(after - 1);
+        return std::pair(piece.line, static_cast<int>(piece.column + (at - piece.offset)));
+    };
+    if (node.pieces.empty() || offset + size > node.original.size()) return range;
+    std::tie(range.first_line, range.first_column) = place(offset);
+    std::tie(range.last_line, range.last_column) = place(offset + std::max<std::size_t>(size, 1) - 1);
+    return range;
 }
 
 }  // namespace cooper::dockerfile

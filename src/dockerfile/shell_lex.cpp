@@ -1,7 +1,10 @@
 #include "dockerfile/shell_lex.hpp"
 
 #include "base/text.hpp"
+#include "dockerfile/runes.hpp"
+#include "dockerfile/wildcard.hpp"
 
+#include <algorithm>
 #include <optional>
 
 namespace cooper::dockerfile {
@@ -11,38 +14,29 @@ namespace {
 // Expansions inside expansions; more is an attack, not a Dockerfile.
 constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxResult = 16U << 20U;
+// Comparisons that all patterns of one word may take.
+constexpr std::int64_t kMaxSteps = std::int64_t{1} << 27;
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f'; }
-// Bytes of letters beyond ASCII count as letters of a name, as Go's unicode.IsLetter mostly has it.
-bool is_name(char c) {
-    return is_digit(c) || c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           static_cast<unsigned char>(c) >= 0x80;
-}
+bool is_digit(char32_t c) { return c >= '0' && c <= '9'; }
+bool is_name(char32_t c) { return is_digit(c) || c == '_' || is_letter_rune(c); }
 bool is_special_parameter(char c) { return std::string_view("@*#?-$!0").find(c) != std::string_view::npos; }
 
+// The words of a text while it grows: white space ends one, unless it is added raw.
 class WordList {
 public:
-    void add(char c) {
-        if (!is_space(c)) {
-            add_raw(c);
-        } else if (in_word_ && !word_.empty()) {
-            words_.push_back(std::move(word_));
-            word_.clear();
-            in_word_ = false;
+    void add(std::string_view text) {
+        while (!text.empty()) {
+            const Rune rune = decode_rune(text);
+            if (is_space_rune(rune.value)) {
+                if (!word_.empty()) words_.push_back(std::move(word_));
+                word_.clear();
+            } else {
+                word_ += text.substr(0, rune.size_bytes);
+            }
+            text.remove_prefix(rune.size_bytes);
         }
     }
-    void add_raw(char c) {
-        word_ += c;
-        in_word_ = true;
-    }
-    void add(std::string_view text) {
-        for (const char c : text) add(c);
-    }
-    void add_raw(std::string_view text) {
-        word_ += text;
-        in_word_ = true;
-    }
+    void add_raw(std::string_view text) { word_ += text; }
     std::vector<std::string> take() {
         if (!word_.empty()) words_.push_back(std::move(word_));
         return std::move(words_);
@@ -51,97 +45,43 @@ public:
 private:
     std::vector<std::string> words_;
     std::string word_;
-    bool in_word_ = false;
 };
 
-// A wildcard pattern of ${x#p} and the like: '*', '?' and literal characters.
-struct Pattern {
-    struct Item {
-        enum class Kind : std::uint8_t { literal, any, star } kind;
-        char c;
-    };
-    std::vector<Item> items;
-
-    static Result<Pattern> parse(std::string_view text) {
-        Pattern pattern;
-        for (std::size_t i = 0; i < text.size(); ++i) {
-            const char c = text[i];
-            if (c == '*') {
-                pattern.items.push_back({Item::Kind::star, 0});
-            } else if (c == '?') {
-                pattern.items.push_back({Item::Kind::any, 0});
-            } else if (c == '\\') {
-                if (i + 1 < text.size() && (text[i + 1] == '}' || text[i + 1] == '/')) continue;  // it was for us
-                if (i + 1 >= text.size() || std::string_view("*?\\").find(text[i + 1]) == std::string_view::npos) {
-                    return bad_input("invalid pattern ({}) in substitution: invalid escape", text);
-                }
-                pattern.items.push_back({Item::Kind::literal, text[++i]});
-            } else {
-                pattern.items.push_back({Item::Kind::literal, c});
-            }
-        }
-        return pattern;
+// A name in a template of Go's regexp, at the '$': its length with everything around it, 0 when this
+// is no name.
+std::size_t template_name(std::string_view text, std::string_view& name) {
+    const bool braced = text.substr(1).starts_with('{');
+    const std::size_t begin = braced ? 2 : 1;
+    std::size_t end = begin;
+    while (end < text.size()) {
+        const Rune rune = decode_rune(text.substr(end));
+        if (!is_name(rune.value)) break;
+        end += rune.size_bytes;
     }
+    name = text.substr(begin, end - begin);
+    if (name.empty() || (braced && (end == text.size() || text[end] != '}'))) return 0;
+    return braced ? end + 1 : end;
+}
 
-    // All lengths that match a prefix of text, as flags; O(items × text).
-    [[nodiscard]] std::vector<bool> prefix_lengths(std::string_view text) const {
-        std::vector<bool> reach(text.size() + 1);
-        reach[0] = true;
-        for (const Item& item : items) {
-            std::vector<bool> next(text.size() + 1);
-            bool open = false;
-            for (std::size_t i = 0; i <= text.size(); ++i) {
-                if (item.kind == Item::Kind::star) {
-                    open = open || reach[i];
-                    next[i] = open;
-                } else if (reach[i] && i < text.size() && (item.kind == Item::Kind::any || text[i] == item.c)) {
-                    next[i + 1] = true;
-                }
-            }
-            reach = std::move(next);
-        }
-        return reach;
-    }
-    [[nodiscard]] std::optional<std::size_t> longest_prefix(std::string_view text) const {
-        const auto reach = prefix_lengths(text);
-        for (std::size_t i = reach.size(); i-- > 0;) {
-            if (reach[i]) return i;
-        }
-        return std::nullopt;
-    }
-    [[nodiscard]] std::optional<std::size_t> shortest_prefix(std::string_view text) const {
-        const auto reach = prefix_lengths(text);
-        for (std::size_t i = 0; i < reach.size(); ++i) {
-            if (reach[i]) return i;
-        }
-        return std::nullopt;
-    }
-    [[nodiscard]] Pattern reversed() const { return {{items.rbegin(), items.rend()}}; }
-};
-
-std::string reversed(std::string_view text) { return {text.rbegin(), text.rend()}; }
-
-// In ${x//p/r} the replacement is a template of Go's regexp: $1 and ${1} stand for groups, which a
-// wildcard has none of; $$ is a dollar.
-std::string expand_template(std::string_view replacement) {
+// In ${x//p/r} the replacement is such a template: $0 is the whole match, other groups do not exist in
+// a wildcard and are empty, $$ is a dollar.
+std::string expand_template(std::string_view replacement, std::string_view match) {
     std::string out;
-    for (std::size_t i = 0; i < replacement.size(); ++i) {
-        if (replacement[i] != '$' || i + 1 >= replacement.size()) {
-            out += replacement[i];
-        } else if (replacement[i + 1] == '$') {
+    while (!replacement.empty()) {
+        const std::size_t dollar = std::min(replacement.find('$'), replacement.size());
+        out += replacement.substr(0, dollar);
+        replacement.remove_prefix(dollar);
+        if (replacement.empty()) break;
+        std::string_view name;
+        if (replacement.starts_with("$$")) {
             out += '$';
-            ++i;
-        } else if (replacement[i + 1] == '{') {
-            const std::size_t end = replacement.find('}', i);
-            if (end == std::string_view::npos) {
-                out += '$';
-            } else {
-                i = end;
-            }
-        } else if (is_name(replacement[i + 1])) {
-            while (i + 1 < replacement.size() && is_name(replacement[i + 1])) ++i;
+            replacement.remove_prefix(2);
+        } else if (const std::size_t size = template_name(replacement, name)) {
+            if (name == "0") out += match;
+            replacement.remove_prefix(size);
         } else {
             out += '$';
+            replacement.remove_prefix(1);
         }
     }
     return out;
@@ -168,6 +108,25 @@ private:
     [[nodiscard]] bool at_end() const { return at_ >= source_.size(); }
     [[nodiscard]] char peek() const { return source_[at_]; }
     char next() { return source_[at_++]; }
+    std::string_view next_rune() {
+        const std::string_view rest = source_.substr(at_);
+        const std::size_t size = decode_rune(rest).size_bytes;
+        at_ += size;
+        return rest.substr(0, size);
+    }
+
+    // "<<" keeps the blanks behind it, so that "<< EOF" is one word.
+    std::string possible_heredoc() {
+        ++at_;
+        if (at_end() || peek() != '<') return "<";
+        ++at_;
+        std::string text = "<<";
+        while (const std::size_t size = leading_space(source_.substr(at_))) {
+            text += source_.substr(at_, size);
+            at_ += size;
+        }
+        return text;
+    }
 
     // Up to `stop` (taken, not given) or the end.
     Result<Part> until(std::optional<char> stop, bool raw_escapes) {
@@ -187,27 +146,30 @@ private:
             if (c == '$') {
                 const std::string value = TRY(dollar());
                 text += value;
-                words.add(std::string_view(value));
+                words.add(value);
                 if (text.size() > kMaxResult) return bad_input("the expansion is larger than 16 MiB");
             } else if (!options_.skip_quotes && (c == '\'' || c == '"')) {
                 const std::string value = c == '"' ? TRY(double_quote()) : TRY(single_quote());
                 text += value;
-                words.add_raw(std::string_view(value));
-            } else {
+                words.add_raw(value);
+            } else if (c == '<') {
+                const std::string value = possible_heredoc();
+                text += value;
+                words.add_raw(value);
+            } else if (c == escape_) {
                 ++at_;
-                if (c == escape_) {
-                    if (raw_escapes_) {
-                        words.add_raw(c);
-                        text += c;
-                    }
-                    if (at_end()) break;
-                    const char escaped = next();
-                    words.add_raw(escaped);
-                    text += escaped;
-                } else {
-                    words.add(c);
-                    text += c;
+                if (raw_escapes_) {
+                    words.add_raw(std::string_view(&escape_, 1));
+                    text += escape_;
                 }
+                if (at_end()) break;
+                const std::string_view escaped = next_rune();
+                words.add_raw(escaped);
+                text += escaped;
+            } else {
+                const std::string_view plain = next_rune();
+                words.add(plain);
+                text += plain;
             }
         }
         raw_escapes_ = before;
@@ -261,12 +223,12 @@ private:
 
     std::string name() {
         std::string text;
-        if (!at_end() && is_digit(peek())) {
-            while (!at_end() && is_digit(peek())) text += next();
+        if (!at_end() && is_digit(static_cast<unsigned char>(peek()))) {
+            while (!at_end() && is_digit(static_cast<unsigned char>(peek()))) text += next();
             return text;
         }
         if (!at_end() && is_special_parameter(peek())) return std::string(1, next());
-        while (!at_end() && is_name(peek())) text += next();
+        while (!at_end() && is_name(decode_rune(source_.substr(at_)).value)) text += next_rune();
         return text;
     }
 
@@ -338,17 +300,26 @@ private:
         }
         const bool greedy = !word.empty() && word[0] == c;
         if (greedy) word.erase(0, 1);
-        const Pattern pattern = TRY(Pattern::parse(word));
-        std::string text = value.value_or("");
-        if (c == '#') {
-            const auto length = greedy ? pattern.longest_prefix(text) : pattern.shortest_prefix(text);
-            return length ? text.substr(*length) : text;
+        return without_affix(value.value_or(""), word, c,
+                             greedy ? Wildcard::Reach::longest : Wildcard::Reach::shortest);
+    }
+
+    // ${x#p}, ${x%p}: an end is cut off as a beginning of everything read backwards.
+    Result<std::string> without_affix(const std::string& value, const std::string& pattern, char side,
+                                      Wildcard::Reach reach) {
+        Wildcard wildcard = TRY(Wildcard::parse(pattern));
+        std::u32string runes = to_runes(value);
+        const bool at_the_end = side == '%';
+        if (at_the_end) {
+            wildcard = wildcard.reversed();
+            std::ranges::reverse(runes);
         }
-        const std::string backwards = reversed(text);
-        const Pattern turned = pattern.reversed();
-        const auto length = greedy ? turned.longest_prefix(backwards) : turned.shortest_prefix(backwards);
-        if (length) text.resize(text.size() - *length);
-        return text;
+        const WildcardText text(std::move(runes));
+        const auto end = TRY(wildcard.match_at(text, 0, reach, steps_));
+        if (!end) return value;
+        std::u32string rest = text.runes().substr(*end);
+        if (at_the_end) std::ranges::reverse(rest);
+        return from_runes(rest);
     }
 
     Result<std::string> replace(const std::string& variable) {
@@ -368,23 +339,34 @@ private:
         if (!value && options_.keep_unset) {
             return "${" + variable + "/" + pattern_part->text + "/" + replacement_part->text + "}";
         }
-        const Pattern pattern = TRY(Pattern::parse(pattern_part->text));
-        const std::string replacement = all ? expand_template(replacement_part->text) : replacement_part->text;
-        const std::string text = value.value_or("");
+        const Wildcard wildcard = TRY(Wildcard::parse(pattern_part->text));
+        return replaced(wildcard, WildcardText(to_runes(value.value_or(""))), replacement_part->text, all);
+    }
+
+    // Leftmost, longest; an empty match right behind another one does not count.
+    Result<std::string> replaced(const Wildcard& wildcard, const WildcardText& text, const std::string& replacement,
+                                 bool all) {
+        const std::u32string_view runes = text.runes();
         std::string out;
-        for (std::size_t i = 0; i <= text.size();) {
-            const auto length = pattern.longest_prefix(std::string_view(text).substr(i));
-            if (length) out += replacement;
-            if (length && !all) return out + text.substr(i + *length);
-            if (!length || *length == 0) {
-                if (i < text.size()) out += text[i];
-                ++i;
-            } else {
-                i += *length;
-                if (i == text.size()) break;
+        std::size_t at = 0;      // not yet copied from here on
+        std::size_t behind = 0;  // end of the match before
+        bool first = true;
+        for (std::size_t from = 0; from <= runes.size();) {
+            const auto end = TRY(wildcard.match_at(text, from, Wildcard::Reach::longest, steps_));
+            if (!end || (*end == from && !first && from == behind)) {
+                ++from;
+                continue;
             }
+            out += from_runes(runes.substr(at, from - at));
+            const std::string match = from_runes(runes.substr(from, *end - from));
+            out += all ? expand_template(replacement, match) : replacement;
+            if (out.size() > kMaxResult) return bad_input("the expansion is larger than 16 MiB");
+            at = behind = *end;
+            from = std::max(*end, from + (*end == from ? 1 : 0));
+            first = false;
+            if (!all) break;
         }
-        return out;
+        return out + from_runes(runes.substr(at));
     }
 
     std::string_view source_;
@@ -394,6 +376,7 @@ private:
     const llb::EnvList& env_;
     std::size_t at_ = 0;
     int depth_ = 0;
+    std::int64_t steps_ = kMaxSteps;
     Expansion result_;
 };
 
