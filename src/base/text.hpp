@@ -29,6 +29,10 @@ namespace cooper {
 
 // For messages: in double quotes, control bytes escaped, cut after 200 bytes.
 [[nodiscard]] std::string quoted(std::string_view text);
+// Exact matches, so that std::quoted (found through the argument) is never meant.
+[[nodiscard]] inline std::string quoted(const std::string& text) { return quoted(std::string_view(text)); }
+[[nodiscard]] inline std::string quoted(std::string& text) { return quoted(std::string_view(text)); }
+[[nodiscard]] inline std::string quoted(const char* text) { return quoted(std::string_view(text)); }
 
 // The candidate nearest to word (Levenshtein distance < 3, as BuildKit's suggestions), if any.
 [[nodiscard]] std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates);

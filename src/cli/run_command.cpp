@@ -35,15 +35,15 @@ Action setup_run(CLI::App& app) {
     app.add_option("IMAGE", request.image, "Image to run")->required();
     app.prefix_command();
     return [flags, &app](Session& session) -> Result<int> {
-        auto request = flags->request;
-        request.command = app.remaining();
-        if (!request.command.empty() && request.command.front() == "--") request.command.erase(request.command.begin());
-        if (app.count("--entrypoint") > 0) request.entrypoint = flags->entrypoint;
-        for (const auto& one : flags->add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
+        engine::RunRequest wanted = flags->request;
+        wanted.command = app.remaining();
+        if (!wanted.command.empty() && wanted.command.front() == "--") wanted.command.erase(wanted.command.begin());
+        if (app.count("--entrypoint") > 0) wanted.entrypoint = flags->entrypoint;
+        for (const auto& one : flags->add_hosts) wanted.add_hosts.push_back(TRY(parse_add_host(one)));
         const auto engine = TRY(session.open_engine());
         // Quiet unless an image has to be pulled first: that is when the display has something to say.
         const auto display = make_display(ProgressMode::quiet);
-        return engine->run(request, display->sink(), session.stop);
+        return engine->run(wanted, display->sink(), session.stop);
     };
 }
 

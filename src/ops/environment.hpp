@@ -5,6 +5,9 @@
 #include "ops/trees.hpp"
 #include "run/executor.hpp"
 #include "session/session.hpp"
+#include "source/git.hpp"
+#include "source/http.hpp"
+#include "source/image.hpp"
 #include "source/local.hpp"
 #include "store/store.hpp"
 
@@ -22,6 +25,14 @@ struct Environment {
     const Clock& clock;
     // The executor, made on first use: a build that runs nothing needs no runtime.
     std::function<Result<run::Executor*>()> executor;
+    source::ImageSource& images;
+    source::HttpSource& http;
+    source::GitSource& git;
+    // A local context of this build by its name and the attributes of the operation that wants it.
+    std::function<Result<solver::SharedResult>(const std::string& name, const std::map<std::string, std::string>& attributes)>
+        local;
+    // The host path behind the store id of an oci-layout:// source.
+    std::function<Result<std::string>(const std::string& store_id)> oci_layout;
     std::size_t threads = 2;
 };
 

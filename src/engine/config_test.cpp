@@ -1,0 +1,61 @@
+#include "engine/config.hpp"
+
+#include <cstdlib>
+#include <gtest/gtest.h>
+
+namespace cooper::engine {
+namespace {
+
+TEST(Config, ReadsEveryKey) {
+    const auto config = parse_config(R"(
+root = "/srv/cooper"
+oci-runtime = "runc"
+jobs = 4
+docker-config = "/srv/docker"
+dns = ["10.0.0.1"]
+[limits]
+max-layer-size = "20GB"
+max-layer-files = 1000
+[gc]
+enabled = false
+keep-storage = "5GB"
+keep-duration-seconds = 3600
+[registry."docker.io"]
+mirrors = ["mirror.example.com"]
+[registry."localhost:5000"]
+http = true
+insecure = true
+ca = "/etc/ca.pem"
+)",
+                                     "cooper.toml");
+    ASSERT_TRUE(config) << config.error().to_string();
+    EXPECT_EQ(config->root, "/srv/cooper");
+    EXPECT_EQ(config->jobs, 4U);
+    EXPECT_EQ(config->max_layer_bytes, 20'000'000'000U);
+    EXPECT_EQ(config->registries.at("docker.io").mirrors.front(), "mirror.example.com");
+    EXPECT_TRUE(*config->registries.at("localhost:5000").plain_http);
+    EXPECT_FALSE(config->gc.enabled);
+}
+
+TEST(Config, MistakesNameTheLineAndTheKey) {
+    EXPECT_EQ(parse_config("\nrot = \"/x\"\n", "c.toml").error().to_string(), "c.toml:2: unknown key \"rot\", did you mean root?");
+    EXPECT_EQ(parse_config("jobs = \"many\"", "c.toml").error().to_string(), "c.toml:1: jobs must be a number, 0 or more");
+    EXPECT_NE(parse_config("jobs = [", "c.toml").error().to_string().find("c.toml:1"), std::string::npos);
+    EXPECT_FALSE(parse_config("[registry]\nx = 1", "c.toml"));
+    EXPECT_FALSE(parse_config("[limits]\nmax-layer-size = \"many\"", "c.toml"));
+}
+
+TEST(Config, RootComesFromFlagThenEnvironmentThenFile) {
+    Config config;
+    config.root = "/from/file";
+    ::unsetenv("COOPER_ROOT");
+    EXPECT_EQ(*choose_root("", config), "/from/file");
+    ::setenv("COOPER_ROOT", "/from/env", 1);
+    EXPECT_EQ(*choose_root("", config), "/from/env");
+    EXPECT_EQ(*choose_root("/from/flag", config), "/from/flag");
+    EXPECT_TRUE(choose_root("relative", config)->starts_with("/"));
+    ::unsetenv("COOPER_ROOT");
+}
+
+}  // namespace
+}  // namespace cooper::engine

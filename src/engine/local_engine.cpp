@@ -1,0 +1,200 @@
+#include "engine/local_engine.hpp"
+
+#include "base/text.hpp"
+#include "http/proxy.hpp"
+#include "run/oci_executor.hpp"
+
+#include <algorithm>
+#include <thread>
+
+namespace cooper::engine {
+
+namespace {
+
+std::size_t cores() { return std::max(1U, std::thread::hardware_concurrency()); }
+
+registry::RegistryConfig registry_config(const Config& config) {
+    registry::RegistryConfig out;
+    for (const auto& [name, host] : config.registries) {
+        registry::HostConfig& one = out.hosts[name];
+        if (host.plain_http) one.scheme = *host.plain_http ? registry::Scheme::http : registry::Scheme::https;
+        if (host.insecure) one.tls.verify = http::Verify::no;
+        one.tls.ca_file = host.ca_file;
+        one.mirrors = host.mirrors;
+    }
+    return out;
+}
+
+layer::ApplyLimits limits_of(const Config& config) {
+    layer::ApplyLimits limits;
+    limits.max_bytes = config.max_layer_bytes;
+    limits.max_entries = config.max_layer_files;
+    return limits;
+}
+
+// A Go duration of whole units ("24h", "1h30m"), or seconds.
+Result<std::chrono::seconds> parse_age(std::string_view text) {
+    std::int64_t total = 0;
+    std::string_view rest = text;
+    while (!rest.empty()) {
+        const std::size_t digits = rest.find_first_not_of("0123456789");
+        const auto number = parse_int(rest.substr(0, digits));
+        if (!number) return bad_input("invalid duration {}", quoted(text)).with_hint("write 30m, 24h or 168h");
+        const char unit = digits == std::string_view::npos ? 's' : rest[digits];
+        const std::int64_t factor = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : unit == 'd' ? 86400 : 0;
+        if (factor == 0 || *number > 10'000'000) {
+            return bad_input("invalid duration {}", quoted(text)).with_hint("write 30m, 24h or 168h");
+        }
+        total += *number * factor;
+        rest.remove_prefix(digits == std::string_view::npos ? rest.size() : digits + 1);
+    }
+    return std::chrono::seconds(total);
+}
+
+UsageRow row_of(const store::UsageRecord& record) {
+    UsageRow row;
+    row.id = record.id;
+    row.description = record.description;
+    row.record_type = record.record_type;
+    row.size_bytes = record.size_bytes;
+    row.in_use = record.in_use;
+    row.shared = record.shared;
+    row.mutable_record = record.mutable_record;
+    row.usage_count = record.usage_count;
+    row.created = record.created;
+    row.last_used = record.last_used;
+    return row;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::open(std::string root, Config config) {
+    return LocalEngine::create(root, std::move(config));
+}
+
+Result<std::unique_ptr<Engine>> LocalEngine::create(const std::string& root, Config config) {
+    static const SystemClock kClock;
+    auto store = TRY(store::Store::open(root, kClock));
+    return std::unique_ptr<Engine>(new LocalEngine(std::move(store), std::move(config)));
+}
+
+LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
+    : config_(std::move(config)),
+      store_(std::move(store)),
+      http_({.user_agent = "cooper/" COOPER_VERSION, .proxies = http::ProxySettings::from_process_environment()}),
+      credentials_(config_.docker_config),
+      registry_(registry_config(config_), credentials_, http_, http::RetryPolicy{}),
+      origin_(registry_),
+      images_(*store_, origin_, limits_of(config_), 4),
+      http_source_(*store_, http_, config_.max_layer_bytes),
+      git_source_(*store_),
+      trees_(*store_, *this, cores()),
+      packer_(
+          *store_,
+          [this](store::LayerId id, VertexProgress& progress, const Stop& stop) { return materialize(id, progress, stop); },
+          [this](const store::LazyLayer& lazy, const Stop& stop) { return images_.open_blob(lazy.blob, lazy.reference, stop); },
+          cores()),
+      solver_cache_(*store_),
+      solver_results_(*store_) {}
+
+LocalEngine::~LocalEngine() = default;
+
+Result<> LocalEngine::materialize(store::LayerId id, VertexProgress& progress, Stop stop) {
+    return images_.materialize(id, &progress, stop);
+}
+
+Result<run::Executor*> LocalEngine::executor() {
+    const std::lock_guard lock(executor_mutex_);
+    if (executor_ == nullptr) {
+        run::OciExecutorOptions options;
+        options.state_dir = store_->root() + "/run";
+        options.runtime = config_.oci_runtime;
+        options.dns = config_.dns;
+        executor_ = TRY(run::make_oci_executor(std::move(options)));
+    }
+    return executor_.get();
+}
+
+Result<std::vector<UsageRow>> LocalEngine::disk_usage() {
+    std::vector<UsageRow> rows;
+    for (const auto& record : TRY(store_->usage())) rows.push_back(row_of(record));
+    return rows;
+}
+
+Result<PruneResponse> LocalEngine::prune(const PruneRequest& request) {
+    store::PruneOptions options;
+    options.all = request.all;
+    options.keep_bytes = request.keep_storage_bytes;
+    for (const auto& filter : request.filters) {
+        const auto [key, value] = cut(filter, '=');
+        if (!value) return bad_input("invalid filter {}", quoted(filter)).with_hint("until=24h, type==exec.cachemount, id==…");
+        std::string_view text = *value;
+        if (text.starts_with('=')) text.remove_prefix(1);
+        if (key == "until" || key == "unused-for") {
+            options.used_before = clock_.now() - TRY(parse_age(text));
+        } else if (key == "id" || key == "type" || key == "description") {
+            options.equals.emplace_back(std::string(key), std::string(text));
+        } else {
+            const auto near = nearest(key, {"until", "id", "type", "description"});
+            return bad_input("unknown filter {}{}", quoted(key), near ? ", did you mean " + *near + "?" : "");
+        }
+    }
+    PruneResponse response;
+    for (const auto& record : TRY(store_->prune(options))) {
+        response.freed_bytes += record.size_bytes;
+        response.removed.push_back(row_of(record));
+    }
+    return response;
+}
+
+Result<std::vector<BuildRow>> LocalEngine::list_builds() {
+    std::vector<BuildRow> rows;
+    for (const auto& build : TRY(store_->builds())) {
+        rows.push_back({build.ref, build.description, build.started, build.completed, build.error, build.steps, build.cached_steps});
+    }
+    return rows;
+}
+
+Result<std::string> LocalEngine::build_log(const std::string& ref) {
+    std::vector<std::string> found;
+    for (const auto& build : TRY(store_->builds())) {
+        if (build.ref.starts_with(ref)) found.push_back(build.ref);
+        if (ref.empty() && !found.empty()) break;
+    }
+    if (found.empty()) {
+        return Error(Code::not_found, Blame::user, ref.empty() ? "nothing has been built yet" : "no build " + ref)
+            .with_hint("cooper logs --list shows them");
+    }
+    if (found.size() > 1) return bad_input("{} builds begin with {}", found.size(), ref);
+    const auto root = TRY(sys::RootedDir::open_host(store_->root()));
+    return root.read_file("logs/" + found.front() + ".log", std::size_t{1} << 30U);
+}
+
+Result<std::vector<InfoRow>> LocalEngine::info() {
+    std::vector<InfoRow> rows = {{"Version", COOPER_VERSION}, {"Root", store_->root()}, {"Cores", std::to_string(cores())}};
+    const auto executor = this->executor();
+    rows.push_back({"Executor", executor ? (*executor)->describe() : executor.error().to_string()});
+    rows.push_back({"Platform", oci::format_platform(oci::host_platform())});
+    std::uint64_t used = 0;
+    for (const auto& record : TRY(store_->usage())) used += record.size_bytes;
+    rows.push_back({"Images", std::to_string(TRY(store_->images()).size())});
+    rows.push_back({"Disk usage", human_size(used)});
+    return rows;
+}
+
+Result<> LocalEngine::login(const std::string& host, const std::string& user, const std::string& password, Stop stop) {
+    registry::Credential credential;
+    credential.username = user;
+    credential.password = password;
+    const registry::Credential checked = TRY(registry_.check_login(host, credential, stop));
+    return credentials_.store(host, checked, stop);
+}
+
+Result<> LocalEngine::logout(const std::string& host) {
+    if (!TRY(credentials_.erase(host, Stop{}))) {
+        return fail(Code::not_found, Blame::user, "not logged in to {}", host);
+    }
+    return {};
+}
+
+}  // namespace cooper::engine

@@ -1,0 +1,76 @@
+// LocalEngine: the Engine over a state directory of this machine. Members are in the order in which
+// they are needed; destruction goes the other way.
+#pragma once
+
+#include "engine/engine.hpp"
+#include "engine/solver_store.hpp"
+#include "exporter/packer.hpp"
+#include "http/client.hpp"
+#include "ops/trees.hpp"
+#include "registry/registry.hpp"
+#include "run/executor.hpp"
+#include "source/git.hpp"
+#include "source/http.hpp"
+#include "source/image.hpp"
+#include "store/store.hpp"
+
+#include <mutex>
+
+namespace cooper::engine {
+
+class LocalEngine final : public Engine, private ops::LayerFetcher {
+public:
+    static Result<std::unique_ptr<Engine>> create(const std::string& root, Config config);
+    ~LocalEngine() override;
+
+    Result<BuildResponse> build(const BuildRequest& request, ProgressSink& progress, Stop stop) override;
+    Result<std::vector<ImageRow>> list_images() override;
+    Result<std::vector<std::string>> remove_image(const std::string& name_or_id, Force force) override;
+    Result<> tag_image(const std::string& source, const std::string& target) override;
+    Result<oci::Descriptor> pull_image(const std::string& name, const std::optional<oci::Platform>& platform,
+                                       ProgressSink& progress, Stop stop) override;
+    Result<oci::Descriptor> push_image(const std::string& name, ProgressSink& progress, Stop stop) override;
+    Result<> save_images(const std::vector<std::string>& names, int out_fd, Stop stop) override;
+    Result<std::vector<std::string>> load_images(int in_fd, Stop stop) override;
+    Result<std::string> inspect_image(const std::string& name) override;
+    Result<std::vector<HistoryRow>> image_history(const std::string& name) override;
+    Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) override;
+    Result<std::vector<UsageRow>> disk_usage() override;
+    Result<PruneResponse> prune(const PruneRequest& request) override;
+    Result<std::vector<BuildRow>> list_builds() override;
+    Result<std::string> build_log(const std::string& ref) override;
+    Result<std::vector<InfoRow>> info() override;
+    Result<> login(const std::string& host, const std::string& user, const std::string& password, Stop stop) override;
+    Result<> logout(const std::string& host) override;
+
+private:
+    friend class Build;
+    LocalEngine(std::unique_ptr<store::Store> store, Config config);
+    Result<> materialize(store::LayerId id, VertexProgress& progress, Stop stop) override;
+    Result<run::Executor*> executor();
+    // By name as typed, by id or by a prefix of an id.
+    Result<store::ImageRecord> find_image(const std::string& name_or_id);
+    Result<oci::ImageConfig> config_of(const store::ImageRecord& image);
+    Result<std::uint64_t> size_of(const store::Chain& chain);
+    Result<store::ImageRecord> ensure_image(const std::string& name, const std::optional<oci::Platform>& platform,
+                                            source::ImageResolve mode, VertexProgress& progress, Stop stop);
+
+    SystemClock clock_;
+    Config config_;
+    std::unique_ptr<store::Store> store_;
+    http::Client http_;
+    registry::DockerConfig credentials_;
+    registry::Registry registry_;
+    source::RegistryOrigin origin_;
+    source::ImageSource images_;
+    source::HttpSource http_source_;
+    source::GitSource git_source_;
+    ops::Trees trees_;
+    exporter::Packer packer_;
+    SolverCache solver_cache_;
+    SolverResults solver_results_;
+    std::mutex executor_mutex_;
+    std::unique_ptr<run::Executor> executor_;
+};
+
+}  // namespace cooper::engine

@@ -1,0 +1,56 @@
+// MergeOp, DiffOp and PassthroughOp as solver::Ops: lists of layers put together and taken apart,
+// without touching a file. reference/llb.md section 5.
+#pragma once
+
+#include "llb/cache_digest.hpp"
+#include "llb/op.hpp"
+#include "ops/environment.hpp"
+#include "solver/op.hpp"
+
+namespace cooper::ops {
+
+class MergeOp final : public solver::Op {
+public:
+    MergeOp(llb::MergeOp op, llb::OpCacheInfo cache) : op_(std::move(op)), cache_(std::move(cache)) {}
+    Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override;
+    bool cache_map_is_cheap() const override { return true; }
+    Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
+                                                      solver::OpContext& context) override;
+    solver::PoolKind pool() const override { return solver::PoolKind::cpu; }
+
+private:
+    llb::MergeOp op_;
+    llb::OpCacheInfo cache_;
+};
+
+// Only of chains of which one begins with the other, which is what BuildKit's clients make of states;
+// others are refused.
+class DiffOp final : public solver::Op {
+public:
+    DiffOp(llb::DiffOp op, llb::OpCacheInfo cache) : op_(op), cache_(std::move(cache)) {}
+    Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override;
+    bool cache_map_is_cheap() const override { return true; }
+    Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
+                                                      solver::OpContext& context) override;
+    solver::PoolKind pool() const override { return solver::PoolKind::cpu; }
+
+private:
+    llb::DiffOp op_;
+    llb::OpCacheInfo cache_;
+};
+
+class PassthroughOp final : public solver::Op {
+public:
+    PassthroughOp(llb::PassthroughOp op, llb::OpCacheInfo cache) : op_(std::move(op)), cache_(std::move(cache)) {}
+    Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override;
+    bool cache_map_is_cheap() const override { return true; }
+    Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
+                                                      solver::OpContext& context) override;
+    solver::PoolKind pool() const override { return solver::PoolKind::cpu; }
+
+private:
+    llb::PassthroughOp op_;
+    llb::OpCacheInfo cache_;
+};
+
+}  // namespace cooper::ops

@@ -1,0 +1,182 @@
+#include "ops/source_op.hpp"
+
+#include "base/text.hpp"
+#include "llb/cache_digest.hpp"
+#include "source/oci_layout.hpp"
+
+#include <mutex>
+
+namespace cooper::ops {
+
+namespace {
+
+solver::CacheMapPart part_of(Digest digest) {
+    solver::CacheMapPart part;
+    part.map.digest = digest;
+    return part;
+}
+
+class LocalSourceOp final : public solver::Op {
+public:
+    LocalSourceOp(Environment& environment, SourceParts parts, std::string name)
+        : environment_(environment), parts_(std::move(parts)), name_(std::move(name)) {}
+
+    // A directory of the user is never the same twice; what is read of it decides (L082).
+    Result<solver::CacheMapPart> cache_map(std::size_t /*index*/, solver::OpContext& /*context*/) override {
+        solver::CacheMapPart part = part_of(parts_.vertex);
+        part.map.ephemeral = true;
+        return part;
+    }
+    bool cache_map_is_cheap() const override { return true; }
+    Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
+                                                      solver::OpContext& /*context*/) override {
+        return std::vector{TRY(environment_.local(name_, parts_.op.attrs))};
+    }
+    solver::PoolKind pool() const override { return solver::PoolKind::io; }
+
+private:
+    Environment& environment_;
+    SourceParts parts_;
+    std::string name_;
+};
+
+class ImageSourceOp : public solver::Op {
+public:
+    ImageSourceOp(Environment& environment, source::ImageRequest request)
+        : environment_(environment), request_(std::move(request)) {}
+
+    Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override {
+        const source::ResolvedImage& image = *TRY(resolved(context));
+        const Digest config = source::image_config_key(image, request_);
+        if (index == 0) {
+            solver::CacheMapPart part = part_of(source::image_manifest_key(image, request_));
+            part.more = !config.empty();
+            return part;
+        }
+        return part_of(config);
+    }
+    Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
+                                                      solver::OpContext& context) override {
+        const source::ResolvedImage& image = *TRY(resolved(context));
+        return std::vector{make_result(TRY(environment_.images.chain(image, request_)))};
+    }
+    solver::PoolKind pool() const override { return solver::PoolKind::io; }
+
+protected:
+    virtual Result<source::ResolvedImage> resolve(solver::OpContext& context) {
+        return environment_.images.resolve(request_, &context.progress, context.stop);
+    }
+    Result<const source::ResolvedImage*> resolved(solver::OpContext& context) {
+        const std::lock_guard lock(mutex_);
+        if (!image_) image_ = TRY(resolve(context));
+        return &*image_;
+    }
+
+    Environment& environment_;
+    source::ImageRequest request_;
+
+private:
+    std::mutex mutex_;  // the two questions may come from two threads
+    std::optional<source::ResolvedImage> image_;
+};
+
+class OciLayoutSourceOp final : public ImageSourceOp {
+public:
+    OciLayoutSourceOp(Environment& environment, source::ImageRequest request, std::string store_id)
+        : ImageSourceOp(environment, std::move(request)), store_id_(std::move(store_id)) {}
+
+protected:
+    Result<source::ResolvedImage> resolve(solver::OpContext& context) override {
+        auto origin = TRY(source::OciLayoutOrigin::open(TRY(environment_.oci_layout(store_id_))));
+        return environment_.images.import(request_, origin, &context.progress, context.stop);
+    }
+
+private:
+    std::string store_id_;
+};
+
+class HttpSourceOp final : public solver::Op {
+public:
+    HttpSourceOp(Environment& environment, source::HttpRequest request)
+        : environment_(environment), request_(std::move(request)) {}
+    Result<solver::CacheMapPart> cache_map(std::size_t /*index*/, solver::OpContext& context) override {
+        return part_of(llb::source_cache_digest(TRY(pinned(context))->key));
+    }
+    Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
+                                                      solver::OpContext& context) override {
+        const source::HttpPin& pin = *TRY(pinned(context));
+        return std::vector{make_result(
+            TRY(environment_.http.fetch(request_, pin, environment_.session, &context.progress, context.stop)))};
+    }
+    solver::PoolKind pool() const override { return solver::PoolKind::io; }
+
+private:
+    Result<const source::HttpPin*> pinned(solver::OpContext& context) {
+        const std::lock_guard lock(mutex_);
+        if (!pin_) pin_ = TRY(environment_.http.pin(request_, environment_.session, &context.progress, context.stop));
+        return &*pin_;
+    }
+    Environment& environment_;
+    source::HttpRequest request_;
+    std::mutex mutex_;
+    std::optional<source::HttpPin> pin_;
+};
+
+class GitSourceOp final : public solver::Op {
+public:
+    GitSourceOp(Environment& environment, source::GitRequest request)
+        : environment_(environment), request_(std::move(request)) {}
+    Result<solver::CacheMapPart> cache_map(std::size_t /*index*/, solver::OpContext& context) override {
+        return part_of(llb::source_cache_digest(TRY(pinned(context))->key));
+    }
+    Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
+                                                      solver::OpContext& context) override {
+        const source::GitPin& pin = *TRY(pinned(context));
+        return std::vector{make_result(
+            TRY(environment_.git.fetch(request_, pin, environment_.session, &context.progress, context.stop)))};
+    }
+    solver::PoolKind pool() const override { return solver::PoolKind::io; }
+
+private:
+    Result<const source::GitPin*> pinned(solver::OpContext& context) {
+        const std::lock_guard lock(mutex_);
+        if (!pin_) pin_ = TRY(environment_.git.pin(request_, environment_.session, &context.progress, context.stop));
+        return &*pin_;
+    }
+    Environment& environment_;
+    source::GitRequest request_;
+    std::mutex mutex_;
+    std::optional<source::GitPin> pin_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<solver::Op>> make_source_op(Environment& environment, SourceParts parts) {
+    const std::string& identifier = parts.op.identifier;
+    const std::size_t at = identifier.find("://");
+    if (at == std::string::npos) return bad_input("invalid source identifier: {}", quoted(identifier));
+    const std::string scheme = identifier.substr(0, at);
+    const std::string rest = identifier.substr(at + 3);
+    std::shared_ptr<solver::Op> op;
+    if (scheme == "local") {
+        op = std::make_shared<LocalSourceOp>(environment, std::move(parts), rest);
+    } else if (scheme == "docker-image") {
+        op = std::make_shared<ImageSourceOp>(environment,
+                                             TRY(source::image_request(rest, parts.platform, parts.op.attrs)));
+    } else if (scheme == "oci-layout") {
+        const auto store_id = parts.op.attrs.find("oci.store");
+        if (store_id == parts.op.attrs.end()) return bad_input("{}: no store is named", identifier);
+        const std::string id = store_id->second;
+        op = std::make_shared<OciLayoutSourceOp>(
+            environment, TRY(source::image_request(rest, parts.platform, parts.op.attrs)), id);
+    } else if (scheme == "http" || scheme == "https") {
+        op = std::make_shared<HttpSourceOp>(environment, TRY(source::http_request(identifier, parts.op.attrs)));
+    } else if (scheme == "git") {
+        op = std::make_shared<GitSourceOp>(environment, TRY(source::git_request(identifier, parts.op.attrs)));
+    } else {
+        return bad_input("unsupported source scheme: {}", quoted(identifier));
+    }
+    return op;
+}
+
+}  // namespace cooper::ops
