@@ -24,7 +24,7 @@ public:
     Result<> write(std::span<const std::byte> /*data*/) override { return {}; }
 };
 
-// Copies to the end in large pieces; `what` is called with the number of bytes so far.
+// Copies to the end in large pieces; returns the number of bytes.
 [[nodiscard]] Result<std::uint64_t> copy_stream(ByteSource& source, ByteSink& out, const Stop& stop);
 
 }  // namespace cooper::exporter::detail

@@ -1,0 +1,1 @@
+cooper_fuzzer(load_archive load_archive.cpp cooper_exporter)
