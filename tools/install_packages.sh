@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that building, testing and the demo need. Does nothing when all are there.
 #
-#   tools/install_packages.sh [build] [test]      (default: both)
+#   tools/install_packages.sh [build] [test] [demo]      (default: build test)
 set -euo pipefail
 
 build=(g++ cmake ninja-build ccache pkg-config git ca-certificates
     libfmt-dev libssl-dev libzstd-dev libisal-dev libdeflate-dev libsqlite3-dev libbz2-dev liblzma-dev zlib1g-dev
-    libarchive-dev libcurl4-openssl-dev nlohmann-json3-dev libcli11-dev libtomlplusplus-dev libseccomp-dev
+    libcurl4-openssl-dev nlohmann-json3-dev libcli11-dev libtomlplusplus-dev
     libcurl4 crun iproute2 nftables iptables passt slirp4netns uidmap openssh-client python3)
 test=(libgtest-dev googletest libbenchmark-dev busybox-static mmdebstrap docker-registry skopeo umoci
     openssh-server zstd curl procps)
+
+demo=(busybox-static mmdebstrap curl procps python3)
 
 wanted=()
 for group in "${@:-build test}"; do

