@@ -19,6 +19,7 @@ Result<Flags> Flags::parse(const std::vector<std::string>& written, const std::m
         auto& values = flags.values_[name];
         if (!values.empty() && kind->second != FlagKind::list) return bad_input("duplicate flag specified: --{}", name);
         if (kind->second == FlagKind::boolean) {
+            if (value && value->empty()) return bad_input("missing a value on flag: --{}", name);
             const std::string lower = to_lower(value.value_or("true"));
             if (lower != "true" && lower != "false") {
                 return bad_input("expecting boolean value for flag --{}, not: {}", name, value.value_or(""));

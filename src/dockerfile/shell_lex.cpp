@@ -15,7 +15,7 @@ namespace {
 constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxResult = 16U << 20U;
 // Comparisons that all patterns of one word may take.
-constexpr std::int64_t kMaxSteps = std::int64_t{1} << 27;
+constexpr std::int64_t kMaxSteps = std::int64_t{1} << 25;
 
 bool is_digit(char32_t c) { return c >= '0' && c <= '9'; }
 bool is_name(char32_t c) { return is_digit(c) || c == '_' || is_letter_rune(c); }
@@ -26,6 +26,11 @@ class WordList {
 public:
     void add(std::string_view text) {
         while (!text.empty()) {
+            std::size_t plain = 0;
+            while (plain < text.size() && text[plain] > ' ') ++plain;
+            word_ += text.substr(0, plain);
+            text.remove_prefix(plain);
+            if (text.empty()) return;
             const Rune rune = decode_rune(text);
             if (is_space_rune(rune.value)) {
                 if (!word_.empty()) words_.push_back(std::move(word_));
