@@ -64,8 +64,9 @@ make_debian() {
 # /usr/local is a virtual environment over Debian's Python, so that python, pip and
 # /usr/local/lib/python3.11/site-packages are where the official image has them.
 make_python() {
-    rootfs python ca-certificates,python3,python3-venv,libpython3-stdlib \
+    rootfs python ca-certificates,python3,python3-venv,python3-wheel,libpython3-stdlib \
         --customize-hook='chroot "$1" python3 -m venv /usr/local' \
+        --customize-hook='cp -r "$1"/usr/lib/python3/dist-packages/wheel* "$1"/usr/local/lib/python3.11/site-packages/' \
         --customize-hook='find "$1/usr/local" -name __pycache__ -prune -exec rm -rf {} +'
     "$here/oci_archive.py" --out "$out/python.tar" --layer "$work/python.tar" --cmd python3 --env LANG=C.UTF-8 \
         --env PYTHON_VERSION=3.11 --name docker.io/library/python:3.11-slim --name docker.io/library/python:3.11 \
