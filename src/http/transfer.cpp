@@ -120,7 +120,7 @@ Result<> Transfer::configure_body(const Request& request) {
     TRY(set(CURLOPT_SEEKFUNCTION, &Transfer::on_rewind));
     TRY(set(CURLOPT_SEEKDATA, static_cast<void*>(this)));
     if (upload_->size_bytes) TRY(set(CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(*upload_->size_bytes)));
-    TRY(set(CURLOPT_UPLOAD_BUFFERSIZE, 256L * 1024));
+    static_cast<void>(set(CURLOPT_UPLOAD_BUFFERSIZE, 256L * 1024));  // a wish, as below
     upload_source_ = TRY(upload_->open());
     return {};
 }
@@ -135,7 +135,8 @@ Result<> Transfer::configure(const Request& request, const std::string& proxy, c
     TRY(set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L));
     TRY(set(CURLOPT_FOLLOWLOCATION, 0L));
     TRY(set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.connect_timeout.count())));
-    TRY(set(CURLOPT_BUFFERSIZE, kReceiveBufferBytes));
+    // A handle that is used again keeps its buffer and refuses another size; the size is only a wish.
+    static_cast<void>(set(CURLOPT_BUFFERSIZE, kReceiveBufferBytes));
     TRY(set(CURLOPT_TCP_KEEPALIVE, 1L));
     TRY(set(CURLOPT_HEADERFUNCTION, &Transfer::on_header));
     TRY(set(CURLOPT_HEADERDATA, static_cast<void*>(this)));
