@@ -106,8 +106,7 @@ Result<std::vector<KeyValue>> key_values(std::string_view text, char escape, std
     for (const auto& word : words) {
         const auto [key, value] = cut(word, '=');
         if (!value) {
-            return bad_input("Syntax error - can't find = in {}. Must be of the form: name=value",
-                             quoted(word));
+            return bad_input("Syntax error - can't find = in {}. Must be of the form: name=value", quoted(word));
         }
         pairs.push_back({std::string(key), std::string(*value), true});
     }

@@ -96,6 +96,8 @@ private:
         if (trimmed.empty()) {
             comments_.clear();
         } else {
+            if (comments_.size() == 2 * kMaxComments)
+                comments_.erase(comments_.begin(), comments_.begin() + kMaxComments);
             comments_.emplace_back(trimmed);
         }
     }
@@ -133,7 +135,12 @@ private:
     Result<> instruction(std::string_view first, std::size_t indent) {
         Node node;
         node.lines.first = reader_.number();
-        node.comments = comments_;
+        if (file_.nodes.size() >= kMaxInstructions) {
+            return error(bad_input("the Dockerfile has more than {} instructions", kMaxInstructions),
+                         {node.lines.first, node.lines.first});
+        }
+        const std::size_t kept = std::min(comments_.size(), kMaxComments);
+        node.comments.assign(comments_.end() - static_cast<std::ptrdiff_t>(kept), comments_.end());
         node.file_name = file_.file_name;
         std::string_view part = first;
         bool more = take_continuation(part);

@@ -1,6 +1,6 @@
 // The first door: Dockerfile text to nodes, one per instruction, with continuation lines joined, comments
 // set aside and here-documents collected (dockerfile.md §1, §2, §7). Pure, any thread. Bounded: a line
-// has at most 65535 bytes, a file at most kMaxFile.
+// has at most 65535 bytes, a file at most kMaxFile and kMaxInstructions.
 // Errors: bad_input with the line, a SourceRange and an Excerpt. A mistake inside one instruction is kept
 // in its node, so that several can be told at once (see parse_stages).
 #pragma once
@@ -19,6 +19,10 @@ namespace cooper::dockerfile {
 
 inline constexpr std::size_t kMaxFile = 16U << 20U;
 inline constexpr std::size_t kMaxLine = 65535;
+// Instructions take far more memory than the few bytes they can be written with.
+inline constexpr std::size_t kMaxInstructions = 100'000;
+// Of the comments above one instruction the last ones are kept.
+inline constexpr std::size_t kMaxComments = 1000;
 
 struct KeyValue {
     std::string key;

@@ -90,6 +90,14 @@ TEST(Parse, Limits) {
                   .find("line 2: dockerfile line greater than max allowed size of 65535"),
               std::string::npos);
     EXPECT_FALSE(parse(std::string(kMaxFile + 1, '\n'), "f"));
+    std::string many;
+    for (std::size_t i = 0; i <= kMaxInstructions; ++i) many += "x\n";
+    EXPECT_NE(error_of(many).find("more than 100000 instructions"), std::string::npos);
+    std::string comments;
+    for (int i = 0; i < 2500; ++i) comments += fmt::format("# {}\n", i);
+    const ParsedFile file = parsed(comments + "FROM a\n");
+    EXPECT_EQ(file.nodes[0].comments.size(), kMaxComments);
+    EXPECT_EQ(file.nodes[0].comments.back(), "2499");
 }
 
 TEST(Parse, NothingIsAnError) {

@@ -1,0 +1,3 @@
+cooper_fuzzer(dockerfile_text dockerfile_text.cpp cooper_dockerfile)
+cooper_fuzzer(dockerfile_words dockerfile_words.cpp cooper_dockerfile)
+cooper_fuzzer(dockerfile_heredocs dockerfile_heredocs.cpp cooper_dockerfile)
