@@ -7,6 +7,7 @@
 #include "dockerfile/convert_context.hpp"
 #include "dockerfile/convert_dispatch.hpp"
 #include "dockerfile/convert_state.hpp"
+#include "dockerfile/lint_text.hpp"
 #include "dockerfile/parse.hpp"
 #include "dockerfile/shell_lex.hpp"
 #include "oci/reference.hpp"
@@ -68,6 +69,9 @@ private:
         ParsedFile file = TRY(parse(text, options_.filename));
         escape_ = file.escape;
         program_ = TRY(parse_stages(file));
+        linter_ = Linter(TRY(options_.check_options ? LintConfig::parse(*options_.check_options)
+                                                    : LintConfig::parse_directive(file.check)));
+        lint_file(linter_, file, program_);
         if (program_.stages.empty()) return bad_input("dockerfile contains no stages to build");
         if (program_.stages.size() > kMaxStages) {
             return bad_input("the Dockerfile has {} stages, the limit is {}", program_.stages.size(), kMaxStages);
@@ -91,10 +95,12 @@ private:
         target_platform_ = options_.target_platform.value_or(build_platforms_.front());
         std::string target = options_.target.empty() ? program_.stages.back().name : options_.target;
         global_args_ = automatic_args(build_platforms_.front(), target_platform_, options_.build_args, target);
+        const llb::EnvList automatic = global_args_;
         for (const Instruction& instruction : program_.meta_args) {
             auto added = add_meta_args(std::get<ArgCommand>(instruction.command), instruction.location);
             if (!added) return at(std::move(added).error(), instruction.location);
         }
+        lint_bases(linter_, program_, lex(), automatic, global_args_);
         return resolve_epoch();
     }
 
@@ -563,9 +569,15 @@ private:
             TRY(check_stop(stop_));
             Dispatcher dispatcher(shared, stage);
             dispatcher.start();
+            UsedOnce used_once;
             for (StageCommand& command : stage.commands) {
+                const bool has_shell = !stage.image.config.shell.empty();
                 auto done = dispatcher.run(command);
                 if (!done) return at(std::move(done).error(), command.instruction.location);
+                lint_keys(linter_, command.instruction);
+                lint_shell_form(linter_, command.instruction,
+                                has_shell ? ShellInEffect::chosen : ShellInEffect::standard);
+                used_once.see(linter_, command.instruction);
             }
             context_paths_.insert(stage.context_paths.begin(), stage.context_paths.end());
         }
@@ -585,7 +597,11 @@ private:
     Result<BuildPlan> finish(StageState& target) {
         // The whole of the result is used, by whoever ships it.
         target.paths->insert("/");
+        TRY(linter_.verdict());
         BuildPlan plan;
+        for (const LintWarning& warning : linter_.warnings()) {
+            plan.warnings.push_back(to_event(warning, options_.filename));
+        }
         for (const auto& [key, value] : options_.labels) target.image.config.labels[key] = value;
         plan.image = std::move(target.image);
         if (!implicit_target_) set_platform(plan.image.platform);
@@ -616,6 +632,7 @@ private:
     llb::SourceFile source_;
     char escape_ = '\\';
     StageList program_;
+    Linter linter_{LintConfig{}};
     std::vector<oci::Platform> build_platforms_;
     oci::Platform target_platform_;
     bool implicit_target_ = false;

@@ -505,6 +505,31 @@ TEST(Values, PortsSignalsModes) {
     EXPECT_FALSE(parse_chmod("u"));
 }
 
+TEST(ToLlb, ChecksReachThePlan) {
+    FakeBridge bridge;
+    const std::string text = "FROM scratch AS Up\nENV a b\nCMD one\nCMD [\"two\"]\n";
+    const auto plan = to_llb(text, {}, bridge, Stop{});
+    ASSERT_TRUE(plan) << plan.error().to_string();
+    std::set<std::string> rules;
+    for (const WarningEvent& warning : plan->warnings) rules.insert(warning.rule);
+    EXPECT_EQ(rules, (std::set<std::string>{"JSONArgsRecommended", "LegacyKeyValueFormat",
+                                            "MultipleInstructionsDisallowed", "StageNameCasing"}));
+    const auto skipped = to_llb("# check=skip=all\n" + text, {}, bridge, Stop{});
+    ASSERT_TRUE(skipped);
+    EXPECT_TRUE(skipped->warnings.empty());
+    const auto failed = to_llb("# check=error=true\n" + text, {}, bridge, Stop{});
+    ASSERT_FALSE(failed);
+    EXPECT_NE(failed.error().message().find("StageNameCasing"), std::string::npos);
+    EXPECT_TRUE(to_llb("# check=error=true\n" + text, {.check_options = "skip=all"}, bridge, Stop{}));
+}
+
+TEST(ToLlb, DevicesAreRefused) {
+    FakeBridge bridge;
+    const auto plan = to_llb("FROM alpine:3\nRUN --device=vendor.com/gpu=all true\n", {}, bridge, Stop{});
+    ASSERT_FALSE(plan);
+    EXPECT_NE(plan.error().to_string().find("RUN --device=vendor.com/gpu=all is not supported"), std::string::npos);
+}
+
 TEST(Texts, LikeGo) {
     EXPECT_EQ(go_quote("a\"\n\x01\xC3\xA9\xFF"), R"("a\"\n\x01é\xff")");
     EXPECT_EQ(go_duration(0), "0s");
