@@ -69,7 +69,8 @@ bool parse_url(std::string_view text, Parts& parts) {
     const std::size_t end = text.find("://");
     if (end == std::string_view::npos) return false;
     parts.scheme = to_lower(text.substr(0, end));
-    if (parts.scheme != "http" && parts.scheme != "https" && parts.scheme != "ssh" && parts.scheme != "git") {
+    if (parts.scheme != "http" && parts.scheme != "https" && parts.scheme != "ssh" && parts.scheme != "git" &&
+        parts.scheme != "file") {
         return false;
     }
     split_tail(text, parts);

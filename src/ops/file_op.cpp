@@ -28,7 +28,12 @@ std::vector<layer::ContentSelector> to_selectors(const std::vector<llb::ContentS
         selector.follow_links = one.follow_links;
         selector.include = one.include_patterns;
         selector.exclude = one.exclude_patterns;
-        selector.required = one.required_paths;
+        // Relative to the path, as the digester wants them.
+        for (std::string_view required : one.required_paths) {
+            if (required.starts_with(one.path)) required.remove_prefix(one.path.size());
+            while (required.starts_with('/')) required.remove_prefix(1);
+            selector.required.emplace_back(required);
+        }
         out.push_back(std::move(selector));
     }
     return out;

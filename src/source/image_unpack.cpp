@@ -206,7 +206,8 @@ Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft
                              VertexProgress* progress, const Stop& stop) {
     const oci::Descriptor& blob = record.lazy->blob;
     const std::string id = blob.digest.to_string();
-    const oci::Reference from = TRY(oci::Reference::parse_canonical(record.lazy->reference));
+    // Layers of an archive have no reference: their blobs are in the store.
+    const std::string& origin_name = record.lazy->reference;
     const sys::RootedDir into = TRY(draft.open());
     Unpacked unpacked;
     const auto extracting = [&](bool done) {
@@ -222,6 +223,11 @@ Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft
     if (TRY(store_.blob_size(blob.digest))) {
         TRY(from_store());
     } else {
+        if (origin_name.empty()) {
+            return fail(Code::not_found, Blame::world, "layer {} is not in the store any more", id)
+                .with_hint("load the image again");
+        }
+        const oci::Reference from = TRY(oci::Reference::parse_canonical(origin_name));
         store::Ingest ingest = TRY(store_.resume_blob(blob.digest, stop));
         if (ingest.offset() > 0 || TRY(store_.blob_size(blob.digest))) {
             // A part is here already: complete it first, then unpack from disk.
@@ -246,7 +252,7 @@ Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft
         }
     }
     if (record.info.diff_id && *record.info.diff_id != unpacked.diff_id) {
-        return fail(Code::data_loss, Blame::world, "layer {} of {} unpacks to {} instead of {}", id, from.familiar(),
+        return fail(Code::data_loss, Blame::world, "layer {} of {} unpacks to {} instead of {}", id, origin_name,
                     unpacked.diff_id.to_string(), record.info.diff_id->to_string())
             .with_hint("the image is damaged: its config does not fit its layers");
     }
@@ -261,7 +267,7 @@ Result<> ImageSource::unpack(const store::LayerRecord& record, store::LayerDraft
     store::LayerInfo info = record.info;
     info.size_bytes = unpacked.stats.bytes;
     info.diff_id = unpacked.diff_id;
-    if (info.description.empty()) info.description = "pulled from " + from.familiar();
+    if (info.description.empty()) info.description = "pulled from " + origin_name;
     const store::LayerId layer = TRY(std::move(draft).commit(info));
     TRY(store_.add_layer_blob(layer,
                               store::LayerBlob{.compression = packing_name(unpacked.compression), .blob = blob}));
