@@ -33,6 +33,16 @@ std::string transfer_size(std::int64_t size_bytes) {
     return fmt::format("{:.2f}{}", value, kUnits.at(unit));
 }
 
+std::string warnings_text(const std::vector<WarningEvent>& warnings) {
+    if (warnings.empty()) return {};
+    std::string text = fmt::format("\n {} warning{} found:\n", warnings.size(), warnings.size() == 1 ? "" : "s");
+    for (const auto& warning : warnings) {
+        text += " - " + warning.short_text + "\n";
+        if (!warning.url.empty()) text += "   " + warning.url + "\n";
+    }
+    return text;
+}
+
 PlainProgress::PlainProgress(int fd) : fd_(fd), thread_([this] { run(); }) {}
 
 PlainProgress::~PlainProgress() { finish(); }
@@ -68,6 +78,7 @@ void PlainProgress::run() noexcept {
         }
         for (auto& event : events) take(std::move(event));
         print_ready(closing);
+        if (closing && events.empty()) out_ += warnings_text(loose_warnings_);
         flush();
         if (closing && events.empty()) return;
     }
@@ -91,7 +102,11 @@ void PlainProgress::take(ProgressEvent event) {
     } else if (auto* log = std::get_if<LogEvent>(&event)) {
         find(log->vertex).logs.push_back(std::move(*log));
     } else if (auto* warning = std::get_if<WarningEvent>(&event)) {
-        find(warning->vertex).warnings.push_back(std::move(*warning));
+        if (warning->vertex.empty()) {
+            loose_warnings_.push_back(std::move(*warning));
+        } else {
+            find(warning->vertex).warnings.push_back(std::move(*warning));
+        }
     }
 }
 

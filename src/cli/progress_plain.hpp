@@ -60,6 +60,7 @@ private:
     void line(const StepView& step, std::string_view text);
     void flush();
 
+    std::vector<WarningEvent> loose_warnings_;  // of the Dockerfile, printed at the end
     int fd_;
     Guarded<Inbox> inbox_;
     std::unordered_map<Digest, StepView> steps_;
@@ -72,6 +73,9 @@ private:
     std::string out_;
     std::jthread thread_;
 };
+
+// The block at the end of a build that had warnings about its Dockerfile; empty for none.
+[[nodiscard]] std::string warnings_text(const std::vector<WarningEvent>& warnings);
 
 // "1.53MB", two decimals as BuildKit prints transfers.
 [[nodiscard]] std::string transfer_size(std::int64_t size_bytes);

@@ -125,7 +125,11 @@ void TtyProgress::take(ProgressEvent event) {
         }
         if (row.partial.size() > 4096) row.partial.erase(0, row.partial.size() - 4096);
     } else if (auto* warning = std::get_if<WarningEvent>(&event)) {
-        find(warning->vertex).warnings.push_back(std::move(warning->short_text));
+        if (warning->vertex.empty()) {
+            loose_warnings_.push_back(std::move(*warning));
+        } else {
+            find(warning->vertex).warnings.push_back(std::move(warning->short_text));
+        }
     }
 }
 
@@ -251,6 +255,7 @@ void TtyProgress::draw(bool last) {
     for (const auto& line : live) frame += line + "\x1b[K\n";
     frame += "\x1b[J";
     live_height_ = live.size();
+    if (last) frame += paint(warnings_text(loose_warnings_), kYellow);
     frame += "\x1b[?25h";
     std::string_view rest = frame;
     while (!rest.empty()) {

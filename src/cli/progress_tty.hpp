@@ -62,6 +62,7 @@ private:
     Timestamp began_;
     std::size_t live_height_ = 0;  // lines of the live area on the screen
     bool failed_ = false;
+    std::vector<WarningEvent> loose_warnings_;  // of the Dockerfile, printed at the end
     std::jthread thread_;
 };
 
