@@ -91,7 +91,7 @@ LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
       trees_(*store_, *this, cores()),
       packer_(
           *store_,
-          [this](store::LayerId id, VertexProgress& progress, const Stop& stop) { return materialize(id, progress, stop); },
+          [this](store::LayerId id, VertexProgress& progress, const Stop& stop) { return images_.materialize(id, &progress, stop); },
           [this](const store::LazyLayer& lazy, const Stop& stop) { return images_.open_blob(lazy.blob, lazy.reference, stop); },
           cores()),
       solver_cache_(*store_),
@@ -99,8 +99,8 @@ LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
 
 LocalEngine::~LocalEngine() = default;
 
-Result<> LocalEngine::materialize(store::LayerId id, VertexProgress& progress, Stop stop) {
-    return images_.materialize(id, &progress, stop);
+Result<> LocalEngine::materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) {
+    return images_.materialize(chain, &progress, stop);
 }
 
 Result<run::Executor*> LocalEngine::executor() {

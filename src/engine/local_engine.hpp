@@ -46,7 +46,7 @@ public:
 private:
     friend class Build;
     LocalEngine(std::unique_ptr<store::Store> store, Config config);
-    Result<> materialize(store::LayerId id, VertexProgress& progress, Stop stop) override;
+    Result<> materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) override;
     Result<run::Executor*> executor();
     // By name as typed, by id or by a prefix of an id.
     Result<store::ImageRecord> find_image(const std::string& name_or_id);

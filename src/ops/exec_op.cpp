@@ -50,7 +50,7 @@ std::string absolute(const std::string& path, const std::string& cwd) {
 Result<std::uint64_t> bytes_below(int dir_fd, std::set<std::pair<dev_t, ino_t>>& seen) {
     std::uint64_t total = 0;
     for (const auto& entry : TRY(sys::list_dir(dir_fd))) {
-        struct stat st {};
+        struct stat st{};
         if (::fstatat(dir_fd, entry.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
         if (S_ISDIR(st.st_mode)) {
             const sys::Fd child(::openat(dir_fd, entry.name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -113,10 +113,12 @@ private:
         spec_.network = op_.network == llb::NetMode::host   ? run::NetworkMode::host
                         : op_.network == llb::NetMode::none ? run::NetworkMode::none
                                                             : run::NetworkMode::isolated;
-        spec_.security = op_.security == llb::SecurityMode::insecure ? run::SecurityMode::insecure : run::SecurityMode::sandbox;
+        spec_.security =
+            op_.security == llb::SecurityMode::insecure ? run::SecurityMode::insecure : run::SecurityMode::sandbox;
         if (!op_.cdi_devices.empty()) {
             for (const auto& device : op_.cdi_devices) {
-                if (!device.optional) return bad_input("device {} is not available: CDI devices are not configured", device.name);
+                if (!device.optional)
+                    return bad_input("device {} is not available: CDI devices are not configured", device.name);
             }
         }
         if (meta.proxy_env) {
@@ -184,7 +186,7 @@ private:
         plan.work = written_.back().draft.work_path();
         if (!chain.empty()) {
             // The new layer's root is that of the image.
-            struct stat st {};
+            struct stat st{};
             if (::stat(plan.lower.back().c_str(), &st) == 0) {
                 static_cast<void>(::chown(plan.upper.c_str(), st.st_uid, st.st_gid));
                 ::chmod(plan.upper.c_str(), st.st_mode & 07777U);
@@ -196,19 +198,24 @@ private:
     Result<> add_mount(const llb::Mount& mount) {
         const std::string target = absolute(mount.dest, spec_.cwd);
         switch (mount.type) {
-            case llb::MountType::bind: return add_bind(mount, target);
-            case llb::MountType::cache: return add_cache(mount, target);
+            case llb::MountType::bind:
+                return add_bind(mount, target);
+            case llb::MountType::cache:
+                return add_cache(mount, target);
             case llb::MountType::tmpfs: {
                 const std::int64_t size = mount.tmpfs ? mount.tmpfs->size_bytes : 0;
                 if (target == "/dev/shm" && size > 0) {
                     spec_.shm_size_bytes = static_cast<std::uint64_t>(size);
                     return {};
                 }
-                spec_.mounts.emplace_back(run::TmpfsMount{target, static_cast<std::uint64_t>(size), run::Access::read_write});
+                spec_.mounts.emplace_back(
+                    run::TmpfsMount{target, static_cast<std::uint64_t>(size), run::Access::read_write});
                 return {};
             }
-            case llb::MountType::secret: return add_secret(mount, target);
-            case llb::MountType::ssh: return add_ssh(mount, target);
+            case llb::MountType::secret:
+                return add_secret(mount, target);
+            case llb::MountType::ssh:
+                return add_ssh(mount, target);
         }
         return {};
     }
@@ -263,17 +270,19 @@ private:
             return {};
         }
         if (parts_.clear_cache_mounts) TRY(environment_.store.clear_cache_mounts(key, context_.stop));
-        store::CacheMount cache = TRY(environment_.store.acquire_cache_mount(
-            key,
-            sharing == llb::CacheSharing::locked     ? store::Sharing::locked
-            : sharing == llb::CacheSharing::private_ ? store::Sharing::private_
-                                                     : store::Sharing::shared,
-            fmt::format("cached mount {} from {} with id \"{}\"", target, parts_.description, mount.cache ? mount.cache->id : target),
-            context_.stop));
+        const std::string description = fmt::format("cached mount {} from {} with id \"{}\"", target,
+                                                    parts_.description, mount.cache ? mount.cache->id : target);
+        store::CacheMount cache = TRY(
+            environment_.store.acquire_cache_mount(key,
+                                                   sharing == llb::CacheSharing::locked     ? store::Sharing::locked
+                                                   : sharing == llb::CacheSharing::private_ ? store::Sharing::private_
+                                                                                            : store::Sharing::shared,
+                                                   description, context_.stop));
         if (cache.fresh()) {
             if (!seed.empty()) {
                 const auto tree = TRY(environment_.trees.tree(make_result(seed), context_.progress, context_.stop));
-                const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(sys::RootedDir::open_host(cache.host_path()))));
+                const auto builder =
+                    TRY(snapshot::LayerBuilder::create({}, TRY(sys::RootedDir::open_host(cache.host_path()))));
                 // Copied, not linked: what a cache mount changes must not change a layer.
                 TRY(layer::materialize(copy_only(tree), *builder, nullptr, context_.stop));
                 TRY(builder->finish());
@@ -281,9 +290,11 @@ private:
             TRY(cache.mark_seeded());
             if (sharing == llb::CacheSharing::shared) {
                 // Others may come in now.
-                const std::string description;
-                { const store::CacheMount released = std::move(cache); }
-                cache = TRY(environment_.store.acquire_cache_mount(key, store::Sharing::shared, description, context_.stop));
+                {
+                    const store::CacheMount released = std::move(cache);
+                }
+                cache = TRY(
+                    environment_.store.acquire_cache_mount(key, store::Sharing::shared, description, context_.stop));
             }
         }
         cache_paths_[key] = cache.host_path();
@@ -299,16 +310,19 @@ private:
         if (!secret) {
             if (options.optional) return {};
             return fail(Code::not_found, Blame::user, "secret {}: not found", options.id)
-                .with_hint(fmt::format("give it with --secret id={},src=FILE or --secret id={},env=VARIABLE", options.id, options.id));
+                .with_hint(fmt::format("give it with --secret id={},src=FILE or --secret id={},env=VARIABLE",
+                                       options.id, options.id));
         }
         spec_.mounts.emplace_back(run::FileMount{secret->reveal(), target, options.mode, options.uid, options.gid});
         return {};
     }
 
     Result<> add_ssh(const llb::Mount& mount, const std::string& target) {
-        const llb::SshOpt options = mount.ssh.value_or(llb::SshOpt{});
+        llb::SshOpt options = mount.ssh.value_or(llb::SshOpt{});
+        if (options.id.empty()) options.id = "default";  // older clients leave it out
         auto socket = TRY(environment_.session.open_ssh(
-            options.id, {.uid = options.uid, .gid = options.gid, .mode = static_cast<mode_t>(options.mode)}, context_.stop));
+            options.id, {.uid = options.uid, .gid = options.gid, .mode = static_cast<mode_t>(options.mode)},
+            context_.stop));
         if (socket == nullptr) {
             if (options.optional) return {};
             return fail(Code::not_found, Blame::user, "no SSH key \"{}\" forwarded from the client", options.id)
@@ -338,7 +352,9 @@ private:
     Result<std::vector<solver::SharedResult>> results() {
         std::size_t outputs = 0;
         for (const auto& mount : op_.mounts) {
-            if (mount.output >= 0) outputs = std::max(outputs, static_cast<std::size_t>(mount.output) + 1);
+            // Secrets and agents say output 0 on the wire, for want of a value, and have none.
+            const bool gives = mount.type == llb::MountType::bind || mount.type == llb::MountType::cache;
+            if (gives && mount.output >= 0) outputs = std::max(outputs, static_cast<std::size_t>(mount.output) + 1);
         }
         std::vector<solver::SharedResult> out(outputs);
         for (const auto& [output, chain] : unchanged_) out[static_cast<std::size_t>(output)] = make_result(chain);
@@ -378,8 +394,10 @@ Result<solver::CacheMapPart> ExecOp::cache_map(std::size_t /*index*/, solver::Op
     return to_cache_map(parts_.cache);
 }
 
-Result<Digest> ExecOp::content_digest(std::size_t input, const solver::SharedResult& result, solver::OpContext& context) {
-    return environment_.trees.digest(result, to_selectors(parts_.cache.inputs.at(input).content), context.progress, context.stop);
+Result<Digest> ExecOp::content_digest(std::size_t input, const solver::SharedResult& result,
+                                      solver::OpContext& context) {
+    return environment_.trees.digest(result, to_selectors(parts_.cache.inputs.at(input).content), context.progress,
+                                     context.stop);
 }
 
 Result<std::vector<solver::SharedResult>> ExecOp::execute(std::span<const solver::SharedResult> inputs,

@@ -1,25 +1,13 @@
 #include "ops/trees.hpp"
 
-#include "base/work_pool.hpp"
-
 namespace cooper::ops {
-
-namespace {
-// Base images have a handful of layers; more at once would only queue at the network.
-constexpr std::size_t kFetchThreads = 4;
-}  // namespace
 
 Result<> Trees::ensure(const store::Chain& chain, VertexProgress& progress, Stop stop) {
     if (!TRY(store_.hold(chain))) {
         return fail(Code::not_found, Blame::world, "a layer of {} was removed meanwhile", chain.to_string())
             .with_hint("build again");
     }
-    std::vector<store::LayerId> missing;
-    for (const store::LayerId id : chain.layers) {
-        if (!TRY(store_.layer(id)).on_disk) missing.push_back(id);
-    }
-    return parallel_for(missing.size(), kFetchThreads,
-                        [&](std::size_t i) { return fetcher_.materialize(missing[i], progress, stop); });
+    return fetcher_.materialize(chain, progress, stop);
 }
 
 Result<std::vector<snapshot::LayerDir>> Trees::layer_dirs(const store::Chain& chain) {

@@ -18,10 +18,11 @@
 namespace cooper::ops {
 
 // Fetches and unpacks layers that are only known by their blobs.
+// Whole chains: a directory that a layer only implies looks as the layers below it say.
 class LayerFetcher {
 public:
     virtual ~LayerFetcher() = default;
-    virtual Result<> materialize(store::LayerId id, VertexProgress& progress, Stop stop) = 0;
+    virtual Result<> materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) = 0;
 };
 
 struct ChainTree {
@@ -38,9 +39,11 @@ public:
 
     // All layers on disk and held by this process.
     [[nodiscard]] Result<> ensure(const store::Chain& chain, VertexProgress& progress, Stop stop);
-    [[nodiscard]] Result<std::shared_ptr<ChainTree>> open(const store::Chain& chain, VertexProgress& progress, Stop stop);
+    [[nodiscard]] Result<std::shared_ptr<ChainTree>> open(const store::Chain& chain, VertexProgress& progress,
+                                                          Stop stop);
     // Of a result of either kind; scratch is the empty tree.
-    [[nodiscard]] Result<snapshot::TreeRef> tree(const solver::SharedResult& result, VertexProgress& progress, Stop stop);
+    [[nodiscard]] Result<snapshot::TreeRef> tree(const solver::SharedResult& result, VertexProgress& progress,
+                                                 Stop stop);
     [[nodiscard]] Result<std::vector<snapshot::LayerDir>> layer_dirs(const store::Chain& chain);
     [[nodiscard]] Result<Digest> digest(const solver::SharedResult& result,
                                         const std::vector<layer::ContentSelector>& selectors, VertexProgress& progress,
