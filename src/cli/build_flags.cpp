@@ -98,7 +98,8 @@ Result<engine::ExportSpec> parse_export(std::string_view flag) {
         } else if (name == "dest") {
             spec.dest = *value;
         } else {
-            spec.attrs[name] = *value;
+            // annotation.KEY keeps its case: a key of an image's manifest.
+            spec.attrs[name.starts_with("annotation") ? std::string(key) : name] = *value;
         }
     }
     static const std::vector<std::string> kTypes = {"image", "registry", "oci", "docker", "local", "tar", "cacheonly"};

@@ -3,6 +3,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "cli/command.hpp"
+#include "run/interactive.hpp"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -27,6 +28,8 @@ public:
         pthread_sigmask(SIG_BLOCK, &set_, nullptr);
         std::signal(SIGPIPE, SIG_IGN);
     }
+    // `run` reads the signals itself, to hand them to the container: it takes them from a descriptor.
+    static void leave_to_container() { run::block_forwarded_signals(); }
     void start(StopSource& source) {
         thread_ = std::jthread([this, &source](const std::stop_token& end) {
             bool asked = false;
@@ -184,7 +187,11 @@ int main(int argc, char** argv) {
     }
     Signals signals;
     StopSource source;
-    signals.start(source);
+    if (name == "run") {
+        Signals::leave_to_container();
+    } else {
+        signals.start(source);
+    }
     return run_command(*found, static_cast<int>(words.size()), words.data(), at, source);
 }
 

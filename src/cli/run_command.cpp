@@ -32,12 +32,13 @@ Action setup_run(CLI::App& app) {
     app.add_option("--add-host", flags->add_hosts, "Line of /etc/hosts")->type_name("HOST:IP")->allow_extra_args(false);
     app.add_flag("--read-only", request.read_only, "Root file system cannot be written");
     app.add_flag("--pull", request.pull, "Ask the registry for a newer image");
-    app.add_option("IMAGE", request.image, "Image to run")->required();
-    app.prefix_command();
+    // From the image's name on, words are the container's: flags among them are not cooper's.
+    app.add_option("IMAGE", flags->words, "Image to run, then its command")->required()->type_name("[COMMAND…]");
+    app.positionals_at_end();
     return [flags, &app](Session& session) -> Result<int> {
         engine::RunRequest wanted = flags->request;
-        wanted.command = app.remaining();
-        if (!wanted.command.empty() && wanted.command.front() == "--") wanted.command.erase(wanted.command.begin());
+        wanted.image = flags->words.front();
+        wanted.command.assign(flags->words.begin() + 1, flags->words.end());
         if (app.count("--entrypoint") > 0) wanted.entrypoint = flags->entrypoint;
         for (const auto& one : flags->add_hosts) wanted.add_hosts.push_back(TRY(parse_add_host(one)));
         const auto engine = TRY(session.open_engine());

@@ -271,6 +271,25 @@ Result<solver::SharedResult> Build::open_local(const std::string& name, const st
 Result<frontend::ResolvedImage> Build::resolve_image_config(const std::string& reference, const llb::Platform& platform,
                                                             frontend::ResolveMode mode, const std::string& log_name,
                                                             Stop stop) {
+    // Stages of one base ask once.
+    const std::string key =
+        fmt::format("{}\n{}\n{}\n{}", reference, oci::format_platform(to_oci(platform)), static_cast<int>(mode), log_name);
+    {
+        auto resolved = resolved_.lock();
+        if (const auto [at, mine] = resolved->try_emplace(key); !mine) {
+            if (!resolved.wait(stop, [&] { return at->second.has_value(); })) return cancelled();
+            return *at->second;
+        }
+    }
+    auto found = ask_image_config(reference, platform, mode, log_name, stop);
+    resolved_.lock()->at(key) = found;
+    resolved_.notify_all();
+    return found;
+}
+
+Result<frontend::ResolvedImage> Build::ask_image_config(const std::string& reference, const llb::Platform& platform,
+                                                        frontend::ResolveMode mode, const std::string& log_name,
+                                                        const Stop& stop) {
     source::ImageRequest request{.reference = TRY(oci::Reference::parse_normalized(reference)), .platform = to_oci(platform)};
     request.mode = mode == frontend::ResolveMode::pull    ? source::ImageResolve::pull
                    : mode == frontend::ResolveMode::local ? source::ImageResolve::local

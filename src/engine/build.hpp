@@ -31,6 +31,10 @@ private:
         std::shared_ptr<source::LocalContext> context;
     };
 
+    Result<frontend::ResolvedImage> ask_image_config(const std::string& reference, const llb::Platform& platform,
+                                                     frontend::ResolveMode mode, const std::string& log_name,
+                                                     const Stop& stop);
+
     // frontend::Bridge
     Result<frontend::ResolvedImage> resolve_image_config(const std::string& reference, const llb::Platform& platform,
                                                          frontend::ResolveMode mode, const std::string& log_name,
@@ -79,7 +83,8 @@ private:
     std::string dockerfile_text_;
     std::string dockerfile_name_;
     Guarded<std::map<std::string, std::vector<Opened>>> opened_;
-    Guarded<std::map<std::string, frontend::ResolvedImage>> resolved_;
+    // Images asked for, by what was asked; nullopt while the first who asked is finding out.
+    Guarded<std::map<std::string, std::optional<Result<frontend::ResolvedImage>>>> resolved_;
 };
 
 }  // namespace cooper::engine

@@ -81,6 +81,7 @@ Result<store::ImageRecord> LocalEngine::find_image(const std::string& name_or_id
     for (const auto& image : images) {
         if (const auto reference = oci::Reference::parse_normalized(image.name); reference && !is_unnamed(image.name)) {
             names.push_back(reference->familiar());
+            if (names.back().ends_with(":latest")) names.push_back(names.back().substr(0, names.back().size() - 7));
         }
     }
     const Error error = fail(Code::not_found, Blame::user, "no such image: {}", name_or_id);

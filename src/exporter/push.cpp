@@ -40,7 +40,6 @@ Result<> push_layer(const Pushing& pushing, const PackedLayer& layer, const oci:
                     std::vector<std::string> mount_from) {
     const std::string id = layer.blob.digest.to_string();
     const auto size = static_cast<std::int64_t>(layer.blob.size);
-    pushing.progress.status(id, id, 0, size, false);
     registry::PushBlob push;
     push.blob = layer.blob;
     push.open = [&pushing, &layer] { return pushing.packer.open_layer(layer, pushing.stop); };
@@ -48,8 +47,12 @@ Result<> push_layer(const Pushing& pushing, const PackedLayer& layer, const oci:
     push.on_progress = [&](std::uint64_t sent) {
         pushing.progress.status(id, id, static_cast<std::int64_t>(sent), size, false);
     };
-    TRY(pushing.registry.push_blob(repository, push, pushing.stop));
-    pushing.progress.status(id, id, size, size, true);
+    const registry::Pushed how = TRY(pushing.registry.push_blob(repository, push, pushing.stop));
+    if (how == registry::Pushed::existed) {
+        pushing.progress.status(id, id + " already exists", 0, 0, true);
+    } else {
+        pushing.progress.status(id, id, size, size, true);
+    }
     return {};
 }
 

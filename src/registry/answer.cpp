@@ -74,7 +74,12 @@ Error error_of(http::Response& response, const std::string& what, const std::str
     }
     const std::string said = registry_message(body);
     std::string text = fmt::format("{}: {} answered {}", what, domain, response.status);
-    if (!said.empty()) text += " (" + said + ")";
+    if (!said.empty()) {
+        text += " (" + said + ")";
+    } else if (response.status == 401 || response.status == 403 || response.status == 404) {
+        // A HEAD request has no body to say so.
+        text += response.status == 401 ? ": unauthorized" : response.status == 403 ? ": forbidden" : ": not found";
+    }
     if (body.size() > kMaxShownBytes) body.resize(kMaxShownBytes);
     return by_status(response.status, text, domain).with_detail(HttpStatus{response.status, body});
 }
