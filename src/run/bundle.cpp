@@ -250,8 +250,10 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
         if (!covered) stubs.push_back(stub);
     }
     TRY(bundle.mount_root(spec, inputs, stubs));
-    RuntimeConfig config{.spec = spec, .hostname = hostname_of(spec), .mounts = std::move(built.mounts)};
+    RuntimeConfig config{
+        .spec = spec, .user = {}, .home = {}, .hostname = hostname_of(spec), .mounts = std::move(built.mounts)};
     config.user = TRY(resolve_user(bundle.root_, spec.user));
+    config.home = TRY(home_of(bundle.root_, config.user.uid));
     if (bundle.root_is_writable_) TRY(make_cwd(bundle.root_, spec.cwd, config.user));
     config.seccomp =
         inputs.runtime.is_crun && !seccomp_filter_base64().empty() ? SeccompForm::filter : SeccompForm::profile;

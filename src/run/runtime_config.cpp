@@ -125,13 +125,17 @@ json process_of(const RuntimeConfig& config) {
                           {"soft", static_cast<std::uint64_t>(limit.soft)},
                           {"hard", static_cast<std::uint64_t>(limit.hard)}});
     }
+    std::vector<std::string> env = effective_env(spec);
+    const bool has_home =
+        std::any_of(env.begin(), env.end(), [](const std::string& entry) { return entry.starts_with("HOME="); });
+    if (!has_home && !config.home.empty()) env.push_back("HOME=" + config.home);
     json user{{"uid", config.user.uid}, {"gid", config.user.gid}, {"umask", 022}};
     if (!config.user.groups.empty()) user["additionalGids"] = config.user.groups;
     json process{
         {"terminal", spec.tty},
         {"user", std::move(user)},
         {"args", spec.args},
-        {"env", effective_env(spec)},
+        {"env", env},
         {"cwd", spec.cwd},
         {"noNewPrivileges", false},
         {"capabilities", {{"bounding", capabilities}, {"effective", capabilities}, {"permitted", capabilities}}}};

@@ -23,6 +23,7 @@ enum class SeccompForm : std::uint8_t { none, filter, profile };
 struct RuntimeConfig {
     const ProcessSpec& spec;
     UserIds user;
+    std::string home;  // HOME unless the environment has one; empty = leave it out
     std::string hostname;
     std::vector<RuntimeMount> mounts;  // after the standard ones, in this order
     SeccompForm seccomp = SeccompForm::filter;

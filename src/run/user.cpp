@@ -114,4 +114,11 @@ Result<UserIds> resolve_user(const sys::RootedDir& root, std::string_view user) 
     return ids;
 }
 
+Result<std::string> home_of(const sys::RootedDir& root, uid_t uid) {
+    for (const auto& row : TRY(read_table(root, "/etc/passwd"))) {
+        if (row.size() > 5 && parse_id(row[2]) == uid && !row[5].empty()) return row[5];
+    }
+    return std::string("/");
+}
+
 }  // namespace cooper::run

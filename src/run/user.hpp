@@ -5,6 +5,7 @@
 #include "base/result.hpp"
 #include "sys/rooted_dir.hpp"
 
+#include <string>
 #include <string_view>
 #include <sys/types.h>
 #include <vector>
@@ -20,5 +21,8 @@ struct UserIds {
 // Empty = 0:0. Two numbers are taken as they are, without supplementary groups; anything else reads
 // the files (missing ones count as empty). A name that is not there is bad_input.
 [[nodiscard]] Result<UserIds> resolve_user(const sys::RootedDir& root, std::string_view user);
+
+// The home directory of a user; "/" when /etc/passwd has no line with this number.
+[[nodiscard]] Result<std::string> home_of(const sys::RootedDir& root, uid_t uid);
 
 }  // namespace cooper::run

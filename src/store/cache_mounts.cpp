@@ -27,9 +27,8 @@ Result<CacheMount> Store::acquire_cache_mount(const std::string& key, Sharing sh
         std::vector<Instance> instances;
         TRY(database_->transaction([&]() -> Result<> {
             const std::array<Value, 1> values = {key};
-            TRY(database_->run("SELECT id, seeded FROM cache_mounts WHERE key = ? ORDER BY id", values, [&](const Row& row) {
-                instances.push_back({row.integer(0), row.integer(1) == 1});
-            }));
+            TRY(database_->run("SELECT id, seeded FROM cache_mounts WHERE key = ? ORDER BY id", values,
+                               [&](const Row& row) { instances.push_back({row.integer(0), row.integer(1) == 1}); }));
             if (!instances.empty()) return {};
             const std::int64_t id = TRY(database_->insert(
                 "INSERT INTO cache_mounts(key, description, seeded, created, used, uses) VALUES(?, ?, 0, ?, ?, 0)",
@@ -46,17 +45,28 @@ Result<CacheMount> Store::acquire_cache_mount(const std::string& key, Sharing sh
                 if (lock) break;
             }
             if (!lock) {
-                chosen = {TRY(database_->insert("INSERT INTO cache_mounts(key, description, seeded, created, used, uses) "
-                                                "VALUES(?, ?, 0, ?, ?, 0)",
-                                                {key, description, now(), now()})),
-                          false};
+                chosen = {
+                    TRY(database_->insert("INSERT INTO cache_mounts(key, description, seeded, created, used, uses) "
+                                          "VALUES(?, ?, 0, ?, ?, 0)",
+                                          {key, description, now(), now()})),
+                    false};
                 lock = TRY(sys::FileLock::acquire_at(dir_.fd(), lock_name(chosen.id), sys::LockMode::exclusive, stop));
             }
         } else {
             chosen = instances.front();
             const bool alone = sharing == Sharing::locked || !chosen.seeded;
-            lock = TRY(sys::FileLock::acquire_at(dir_.fd(), lock_name(chosen.id),
-                                                 alone ? sys::LockMode::exclusive : sys::LockMode::shared, stop));
+            if (sharing == Sharing::shared && alone) {
+                // Somebody else may be seeding it, and then stay with it for long: no waiting to be alone.
+                lock = TRY(sys::FileLock::try_acquire_at(dir_.fd(), lock_name(chosen.id), sys::LockMode::exclusive));
+                if (!lock) {
+                    lock = TRY(sys::FileLock::acquire_at(dir_.fd(), lock_name(chosen.id), sys::LockMode::shared, stop));
+                    lock.reset();
+                    continue;
+                }
+            } else {
+                lock = TRY(sys::FileLock::acquire_at(dir_.fd(), lock_name(chosen.id),
+                                                     alone ? sys::LockMode::exclusive : sys::LockMode::shared, stop));
+            }
         }
         // Meanwhile it may have been seeded (then a shared user need not be alone) or pruned: look again.
         std::optional<bool> seeded;
@@ -68,7 +78,8 @@ Result<CacheMount> Store::acquire_cache_mount(const std::string& key, Sharing sh
         const std::string name = fmt::format("cache-mounts/{}", chosen.id);
         if (!*seeded) TRY(remove_deep_tree(dir_, name));  // half seeded by somebody who died
         for (const std::string& part : {name, name + "/fs"}) {
-            if (::mkdirat(dir_.fd(), part.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, "create cache mount");
+            if (::mkdirat(dir_.fd(), part.c_str(), 0755) != 0 && errno != EEXIST)
+                return fail_errno(errno, "create cache mount");
             if (!*seeded) ::fchmodat(dir_.fd(), part.c_str(), 0755, 0);
         }
         TRY(database_->run("UPDATE cache_mounts SET used = ?, uses = uses + 1 WHERE id = ?", {now(), chosen.id}));
@@ -91,7 +102,8 @@ Result<> CacheMount::mark_seeded() {
 Result<> Store::clear_cache_mounts(const std::string& key, const Stop& stop) {
     std::vector<std::int64_t> ids;
     const std::array<Value, 1> values = {key};
-    TRY(database_->run("SELECT id FROM cache_mounts WHERE key = ?", values, [&](const Row& row) { ids.push_back(row.integer(0)); }));
+    TRY(database_->run("SELECT id FROM cache_mounts WHERE key = ?", values,
+                       [&](const Row& row) { ids.push_back(row.integer(0)); }));
     for (const std::int64_t id : ids) {
         const auto lock = TRY(sys::FileLock::acquire_at(dir_.fd(), lock_name(id), sys::LockMode::exclusive, stop));
         TRY(remove_deep_tree(dir_, fmt::format("cache-mounts/{}", id)));
