@@ -144,7 +144,10 @@ int run_command(const Command& command, int argc, char** argv, int at, StopSourc
         return 130;
     }
     print_error(result.error());
-    return command.name == "run" ? 125 : 1;
+    if (command.name != "run") return 1;
+    // 126 and 127: the container was there, its program was not.
+    const auto* status = result.error().find_detail<ExitStatus>();
+    return status != nullptr && status->code != 0 ? status->code : 125;
 }
 
 }  // namespace

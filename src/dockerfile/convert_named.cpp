@@ -31,7 +31,7 @@ public:
         const std::string kind = kind_text.starts_with("git@") ? "git" : std::string(kind_text);
         const std::string rest(*rest_text);
         if (kind == "docker-image") return image(strip_slashes(rest));
-        if (kind == "git") return git(true);
+        if (kind == "git" || kind == "file") return git(true);
         if (kind == "http" || kind == "https") return git(false);
         if (kind == "oci-layout") return layout(strip_slashes(rest));
         if (kind == "local") return local(rest);
