@@ -29,7 +29,11 @@ public:
         std::signal(SIGPIPE, SIG_IGN);
     }
     // `run` reads the signals itself, to hand them to the container: it takes them from a descriptor.
-    static void leave_to_container() { run::block_forwarded_signals(); }
+    // A shell starts its background jobs with SIGINT ignored; a container wants to hear it all the same.
+    static void leave_to_container() {
+        run::block_forwarded_signals();
+        for (const int signal : {SIGINT, SIGQUIT}) std::signal(signal, SIG_DFL);
+    }
     void start(StopSource& source) {
         thread_ = std::jthread([this, &source](const std::stop_token& end) {
             bool asked = false;
