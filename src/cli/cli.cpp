@@ -3,6 +3,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "cli/command.hpp"
+#include "sys/namespaces.hpp"
 #include "run/interactive.hpp"
 
 #include <CLI/CLI.hpp>
@@ -67,6 +68,12 @@ std::string closest_option(const CLI::App& app, const std::string& word) {
         for (const auto& name : option->get_lnames()) names.push_back("--" + name);
     }
     return nearest(word.substr(0, word.find('=')), names).value_or("");
+}
+
+// Whether a command makes or removes files that belong to several users.
+bool works_on_files(std::string_view command) {
+    static const std::array<std::string_view, 8> kCommands = {"build", "run", "load", "pull", "push", "save", "prune", "du"};
+    return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
 }
 
 int usage_error(const CLI::App& app, const std::string& what) {
@@ -191,6 +198,16 @@ int main(int argc, char** argv) {
         fmt::print(stderr, "error: cooper has no command {}{}\nsee 'cooper --help'\n", quoted(name),
                    near ? fmt::format(", did you mean {}?", *near) : "");
         return 2;
+    }
+    if (::geteuid() != 0 && works_on_files(name)) {
+        // A user builds as root of a user namespace of his own. One thread so far, as that needs.
+        ::setenv("COOPER_ROOTLESS", "1", 1);
+        auto entered = sys::enter_user_namespace(Stop{});
+        if (entered) entered = sys::enter_private_mount_namespace();
+        if (!entered) {
+            print_error(entered.error());
+            return name == "run" ? 125 : 1;
+        }
     }
     Signals signals;
     StopSource source;

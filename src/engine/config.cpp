@@ -183,7 +183,8 @@ Result<std::string> choose_root(const std::string& flag, const Config& config) {
     if (!flag.empty()) return absolute(flag);
     if (const char* env = std::getenv("COOPER_ROOT"); env != nullptr && *env != '\0') return absolute(env);
     if (!config.root.empty()) return absolute(config.root);
-    if (::geteuid() == 0) return std::string("/var/lib/cooper");
+    // In a user namespace of our own the user looks like root and is not.
+    if (::geteuid() == 0 && std::getenv("COOPER_ROOTLESS") == nullptr) return std::string("/var/lib/cooper");
     if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/') {
         return std::string(data) + "/cooper";
     }

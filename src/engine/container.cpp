@@ -4,6 +4,7 @@
 #include "engine/local_engine.hpp"
 #include "engine/recorder.hpp"
 #include "run/interactive.hpp"
+#include "sys/namespaces.hpp"
 
 #include <algorithm>
 #include <array>
@@ -143,6 +144,7 @@ Result<int> LocalEngine::run(const RunRequest& request, ProgressSink& progress, 
     }
     root.upper = writable.host_path();
     root.work = writable.work_path();
+    if (sys::in_user_namespace()) root.options = {"userxattr"};
     spec.root = std::move(root);
     const run::Exit exit = TRY(run::run_interactive(*TRY(executor()), spec, run::InteractiveOptions{}, stop));
     return exit.status.code;

@@ -4,6 +4,7 @@
 #include "ops/copy_only_tree.hpp"
 #include "ops/file_op.hpp"
 #include "snapshot/layer_builder.hpp"
+#include "sys/namespaces.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -184,6 +185,7 @@ private:
         plan.lower = TRY(lowers(chain));
         plan.upper = written_.back().draft.host_path();
         plan.work = written_.back().draft.work_path();
+        if (sys::in_user_namespace()) plan.options = {"userxattr"};
         if (!chain.empty()) {
             // The new layer's root is that of the image.
             struct stat st{};
@@ -238,6 +240,7 @@ private:
         if (mount.readonly) {
             sys::OverlayPlan plan;
             plan.lower = TRY(lowers(chain));
+            if (sys::in_user_namespace()) plan.options = {"userxattr"};
             bind.access = run::Access::read_only;
             if (plan.lower.size() == 1) {
                 bind.tree = run::HostTree{plan.lower.front()};
