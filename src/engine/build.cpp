@@ -697,6 +697,7 @@ Result<BuildResponse> LocalEngine::build(const BuildRequest& request, ProgressSi
     record.cached_steps = recorder.counts().cached;
     // History is a courtesy: a full disk must not turn a good build into a failed one.
     static_cast<void>(store_->put_build(record));
+    static_cast<void>(collect_garbage());
     return result;
 }
 

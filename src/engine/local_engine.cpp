@@ -5,6 +5,7 @@
 #include "run/oci_executor.hpp"
 
 #include <algorithm>
+#include <sys/statvfs.h>
 #include <thread>
 
 namespace cooper::engine {
@@ -113,6 +114,32 @@ Result<run::Executor*> LocalEngine::executor() {
         executor_ = TRY(run::make_oci_executor(std::move(options)));
     }
     return executor_.get();
+}
+
+Result<> LocalEngine::collect_garbage() {
+    if (!config_.gc.enabled) return {};
+    std::uint64_t used = 0;
+    TRY(store_->database().run("SELECT coalesce(sum(size), 0) FROM layers WHERE on_disk = 1", {},
+                               [&](const store::Row& row) { used = static_cast<std::uint64_t>(row.integer(0)); }));
+    std::uint64_t keep = config_.gc.keep_storage_bytes;
+    if (keep == 0) {
+        struct statvfs disk {};
+        if (::statvfs(store_->root().c_str(), &disk) != 0) return fail_errno(errno, "size of the disk");
+        keep = std::max<std::uint64_t>(disk.f_blocks * disk.f_frsize / 10, 2'000'000'000);
+    }
+    if (used > keep) {
+        store::PruneOptions options;
+        options.all = true;
+        options.keep_bytes = keep;
+        TRY(store_->prune(options));
+    }
+    if (config_.gc.keep_duration_s > 0) {
+        store::PruneOptions options;
+        options.all = true;
+        options.used_before = clock_.now() - std::chrono::seconds(config_.gc.keep_duration_s);
+        TRY(store_->prune(options));
+    }
+    return {};
 }
 
 Result<std::vector<UsageRow>> LocalEngine::disk_usage() {

@@ -48,6 +48,9 @@ private:
     LocalEngine(std::unique_ptr<store::Store> store, Config config);
     Result<> materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) override;
     Result<run::Executor*> executor();
+    // Removes what was used longest ago when the state is larger than the configuration allows. One
+    // cheap question when it is not.
+    Result<> collect_garbage();
     // By name as typed, by id or by a prefix of an id.
     Result<store::ImageRecord> find_image(const std::string& name_or_id);
     Result<oci::ImageConfig> config_of(const store::ImageRecord& image);

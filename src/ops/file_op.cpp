@@ -2,6 +2,7 @@
 
 #include "base/text.hpp"
 #include "codec/path_match.hpp"
+#include "codec/sha256.hpp"
 #include "layer/copy.hpp"
 #include "ops/unpack.hpp"
 #include "snapshot/layer_builder.hpp"
@@ -71,6 +72,7 @@ public:
         }
         std::vector<solver::SharedResult> results(outputs);
         states_.resize(actions.size());
+        TRY(recall_earlier_copy());
         for (std::size_t i = 0; i < actions.size(); ++i) {
             TRY(check_stop(context_.stop));
             TRY(act(i));
@@ -112,6 +114,7 @@ private:
         info.size_bytes = work.builder->written().bytes;
         work.builder.reset();
         const store::LayerId id = TRY(std::move(*work.draft).commit(info));
+        remember_copy(id);
         state.chain = work.base.with(id);
         state.work.reset();
         return *state.chain;
@@ -167,6 +170,46 @@ private:
         const auto user = TRY(name_of(chown->user, user_tree));
         const auto group = TRY(name_of(chown->group, group_tree));
         return std::optional<layer::Owner>(TRY(layer::look_up_owner(user, group, user_tree.get(), group_tree.get())));
+    }
+
+    // Copies from a build context are remembered with the layer they made: the next time, what has not
+    // changed is linked from it. Only for layers that nothing but such copies wrote.
+    [[nodiscard]] bool copies_only_from_contexts() const {
+        return std::all_of(op_.op_.actions.begin(), op_.op_.actions.end(), [this](const llb::FileAction& action) {
+            const auto* copy = std::get_if<llb::CopyAction>(&action.action);
+            if (copy == nullptr || copy->attempt_unpack || action.secondary_input < 0) return false;
+            if (is_action(action.secondary_input)) return false;
+            const Ref* ref = ref_of(inputs_[static_cast<std::size_t>(action.secondary_input)]);
+            return ref != nullptr && ref->local() != nullptr;
+        });
+    }
+    [[nodiscard]] std::string hint_key() const {
+        return "copy-hint:" + op_.cache_.digest.hex() + ":" + codec::sha256_of(op_.description_).hex().substr(0, 16);
+    }
+    [[nodiscard]] std::string manifest_file(store::LayerId id) const {
+        return fmt::format("{}/{}/copied", op_.environment_.store.layers_dir(), id);
+    }
+
+    Result<> recall_earlier_copy() {
+        remembers_ = copies_only_from_contexts();
+        if (!remembers_) return {};
+        const auto fact = TRY(op_.environment_.store.fact(hint_key()));
+        const auto id = fact ? parse_int(fact->value) : std::nullopt;
+        if (!id || !TRY(op_.environment_.store.hold(store::Chain{{*id}}))) return {};
+        layer::DigestTable table = layer::DigestTable::load(manifest_file(*id), "copied");
+        if (table.empty()) return {};
+        auto layers = op_.environment_.trees.layer_dirs(store::Chain{{*id}});
+        if (!layers) return {};
+        earlier_.emplace(layer::EarlierCopy{
+            TRY(snapshot::ChainView::create(std::move(*layers), snapshot::ChainView::TopLayer::committed)), std::move(table)});
+        return {};
+    }
+
+    // A kindness to the next build: failing to do it fails nothing.
+    void remember_copy(store::LayerId id) {
+        if (!remembers_ || op_.op_.actions.empty()) return;
+        if (!manifest_.table().save(manifest_file(id), "copied")) return;
+        static_cast<void>(op_.environment_.store.set_fact(hint_key(), std::to_string(id)));
     }
 
     Result<> act(std::size_t index) {
@@ -231,6 +274,10 @@ private:
             const Ref* ref = ref_of(inputs_[static_cast<std::size_t>(source_index)]);
             if (ref != nullptr && ref->local() != nullptr) options.hashed = &ref->local()->digester();
         }
+        if (remembers_) {
+            options.manifest = &manifest_;
+            options.earlier = earlier_ ? &*earlier_ : nullptr;
+        }
         if (!copy.attempt_unpack) return layer::copy(source, builder, options, context_.stop);
 
         // ADD: archives among the sources are unpacked, everything else is copied.
@@ -255,6 +302,9 @@ private:
     std::span<const solver::SharedResult> inputs_;
     solver::OpContext& context_;
     std::vector<State> states_;
+    bool remembers_ = false;
+    layer::CopyManifest manifest_;
+    std::optional<layer::EarlierCopy> earlier_;
 };
 
 Result<std::vector<solver::SharedResult>> FileOp::execute(std::span<const solver::SharedResult> inputs,
