@@ -42,6 +42,7 @@ open(sys.argv[3], "w").write(str(server.server_address[1]))
 server.serve_forever()
 PY
 pids+=($!)
+disown
 for _ in $(seq 100); do [ -s "$work/port" ] && break; sleep 0.05; done
 common=(--network=host --allow network.host --build-arg "PIP_INDEX_URL=http://127.0.0.1:$(cat "$work/port")/simple")
 
@@ -56,6 +57,7 @@ say "cooper run -p: the page it serves"
 web=$((20000 + RANDOM % 20000))
 "$cooper" run --rm -p "127.0.0.1:$web:5000" flask:multi >"$work/flask.log" 2>&1 &
 pids+=($!)
+disown
 for _ in $(seq 200); do curl -sf -m 2 "http://127.0.0.1:$web/" >"$work/page" && break; sleep 0.1; done
 cat "$work/page" && echo
 grep -q "Hello, Docker!" "$work/page" || { cat "$work/flask.log"; exit 1; }

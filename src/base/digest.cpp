@@ -9,19 +9,27 @@ namespace cooper {
 namespace {
 std::size_t size_of(Digest::Algorithm algorithm) {
     switch (algorithm) {
-        case Digest::Algorithm::none: return 0;
-        case Digest::Algorithm::sha256: return 32;
-        case Digest::Algorithm::sha384: return 48;
-        case Digest::Algorithm::sha512: return 64;
+        case Digest::Algorithm::none:
+            return 0;
+        case Digest::Algorithm::sha256:
+            return 32;
+        case Digest::Algorithm::sha384:
+            return 48;
+        case Digest::Algorithm::sha512:
+            return 64;
     }
     return 0;
 }
 std::string_view name_of(Digest::Algorithm algorithm) {
     switch (algorithm) {
-        case Digest::Algorithm::none: return "";
-        case Digest::Algorithm::sha256: return "sha256";
-        case Digest::Algorithm::sha384: return "sha384";
-        case Digest::Algorithm::sha512: return "sha512";
+        case Digest::Algorithm::none:
+            return "";
+        case Digest::Algorithm::sha256:
+            return "sha256";
+        case Digest::Algorithm::sha384:
+            return "sha384";
+        case Digest::Algorithm::sha512:
+            return "sha512";
     }
     return "";
 }

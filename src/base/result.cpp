@@ -19,11 +19,10 @@ struct Error::Body {
 
 std::string_view code_name(Code code) {
     static constexpr std::array<std::string_view, 17> kNames = {
-        "ok",           "cancelled",           "unknown",         "invalid argument",
-        "deadline exceeded", "not found",      "already exists",  "permission denied",
-        "resource exhausted", "failed precondition", "aborted",   "out of range",
-        "unimplemented", "internal",           "unavailable",     "data loss",
-        "unauthenticated"};
+        "ok",        "cancelled",      "unknown",           "invalid argument",   "deadline exceeded",
+        "not found", "already exists", "permission denied", "resource exhausted", "failed precondition",
+        "aborted",   "out of range",   "unimplemented",     "internal",           "unavailable",
+        "data loss", "unauthenticated"};
     return kNames.at(static_cast<std::size_t>(code));
 }
 
@@ -68,24 +67,41 @@ Error fail_errno(int errno_value, std::string what) {
     Blame blame = Blame::world;
     switch (errno_value) {
         case ENOENT:
-        case ENOTDIR: code = Code::not_found; break;
-        case EEXIST: code = Code::already_exists; break;
+        case ENOTDIR:
+            code = Code::not_found;
+            break;
+        case EEXIST:
+            code = Code::already_exists;
+            break;
         case EACCES:
-        case EPERM: code = Code::permission_denied; break;
+        case EPERM:
+            code = Code::permission_denied;
+            break;
         case ENOSPC:
         case EDQUOT:
         case EMFILE:
         case ENFILE:
-        case ENOMEM: code = Code::resource_exhausted; break;
+        case ENOMEM:
+            code = Code::resource_exhausted;
+            break;
         case EINVAL:
         case ENAMETOOLONG:
-        case ELOOP: code = Code::invalid_argument; break;
-        case ETIMEDOUT: code = Code::deadline_exceeded; break;
+        case ELOOP:
+            code = Code::invalid_argument;
+            break;
+        case ETIMEDOUT:
+            code = Code::deadline_exceeded;
+            break;
         case ECONNREFUSED:
-        case ECONNRESET: code = Code::unavailable; break;
+        case ECONNRESET:
+            code = Code::unavailable;
+            break;
         case ENOSYS:
-        case EOPNOTSUPP: code = Code::unimplemented; break;
-        default: break;
+        case EOPNOTSUPP:
+            code = Code::unimplemented;
+            break;
+        default:
+            break;
     }
     std::array<char, 128> buffer{};
     const char* text = strerror_r(errno_value, buffer.data(), buffer.size());

@@ -147,25 +147,25 @@ inline void take_value(Result<void>& /*result*/) {}
 #define TRY(...) COOPER_TRY_NAMED(COOPER_JOIN(cooper_try_, __COUNTER__), __VA_ARGS__)
 #define COOPER_JOIN(a, b) COOPER_JOIN_EXPANDED(a, b)
 #define COOPER_JOIN_EXPANDED(a, b) a##b
-#define COOPER_TRY_NAMED(name, ...)                                  \
-    __extension__({                                                  \
-        auto name = (__VA_ARGS__);                                   \
-        if (!name) return std::move(name).error();                   \
-        ::cooper::detail::take_value(name);                          \
+#define COOPER_TRY_NAMED(name, ...)                \
+    __extension__({                                \
+        auto name = (__VA_ARGS__);                 \
+        if (!name) return std::move(name).error(); \
+        ::cooper::detail::take_value(name);        \
     })
 // TRY_CONTEXT(f(), "push image: {}", reference)
 #define TRY_CONTEXT(expression, ...) \
     COOPER_TRY_CONTEXT_NAMED(COOPER_JOIN(cooper_try_, __COUNTER__), expression, __VA_ARGS__)
-#define COOPER_TRY_CONTEXT_NAMED(name, expression, ...)                                         \
-    __extension__({                                                                             \
-        auto name = (expression);                                                               \
-        if (!name) return std::move(name).error().with_context(fmt::format(__VA_ARGS__));       \
-        ::cooper::detail::take_value(name);                                                     \
+#define COOPER_TRY_CONTEXT_NAMED(name, expression, ...)                                   \
+    __extension__({                                                                       \
+        auto name = (expression);                                                         \
+        if (!name) return std::move(name).error().with_context(fmt::format(__VA_ARGS__)); \
+        ::cooper::detail::take_value(name);                                               \
     })
 // For our own bugs, always on. Never on input.
-#define CHECK(condition)                                                                       \
-    do {                                                                                       \
-        if (!(condition)) ::cooper::detail::check_failed(#condition, __FILE__, __LINE__);      \
+#define CHECK(condition)                                                                  \
+    do {                                                                                  \
+        if (!(condition)) ::cooper::detail::check_failed(#condition, __FILE__, __LINE__); \
     } while (false)
 #ifdef NDEBUG
 #define DCHECK(condition) static_cast<void>(0)

@@ -41,7 +41,6 @@ private:
 
 // Runs fn(0) … fn(n-1) on up to `threads` threads (the caller's included); returns when all are done.
 // The first error wins and keeps further items from starting.
-[[nodiscard]] Result<> parallel_for(std::size_t n, std::size_t threads,
-                                    const std::function<Result<>(std::size_t)>& fn);
+[[nodiscard]] Result<> parallel_for(std::size_t n, std::size_t threads, const std::function<Result<>(std::size_t)>& fn);
 
 }  // namespace cooper

@@ -40,8 +40,12 @@ Result<> take_stdin(engine::BuildRequest& request, sys::Fd& spool) {
     const std::size_t n = TRY(sys::read_some(spool.get(), head));
     ::lseek(spool.get(), 0, SEEK_SET);
     const std::string_view start = as_text(std::span(head).first(n));
-    if (n == 0) return bad_input("nothing on standard input").with_hint("pipe a Dockerfile or a tar of the context into it");
-    const bool archive = start.starts_with("\x1f\x8b") || start.starts_with("BZh") || start.starts_with("\xfd" "7zXZ") ||
+    if (n == 0)
+        return bad_input("nothing on standard input").with_hint("pipe a Dockerfile or a tar of the context into it");
+    const bool archive = start.starts_with("\x1f\x8b") || start.starts_with("BZh") ||
+                         start.starts_with(
+                             "\xfd"
+                             "7zXZ") ||
                          start.starts_with("\x28\xb5\x2f\xfd") || (n > 262 && start.substr(257, 5) == "ustar");
     if (archive) {
         request.context.kind = engine::ContextSpec::Kind::tar_stream;
@@ -49,7 +53,8 @@ Result<> take_stdin(engine::BuildRequest& request, sys::Fd& spool) {
         return {};
     }
     request.context.kind = engine::ContextSpec::Kind::empty;
-    request.dockerfile_text = TRY_CONTEXT(sys::read_to_end(spool.get(), kMaxDockerfile), "Dockerfile on standard input");
+    request.dockerfile_text =
+        TRY_CONTEXT(sys::read_to_end(spool.get(), kMaxDockerfile), "Dockerfile on standard input");
     return {};
 }
 
@@ -66,7 +71,7 @@ Result<> set_context(const BuildFlags& flags, engine::BuildRequest& request, sys
     } else if (is_http_url(context)) {
         request.context = {engine::ContextSpec::Kind::http, context, -1};
     } else {
-        struct stat st {};
+        struct stat st{};
         if (::stat(context.c_str(), &st) != 0) {
             return fail_errno(errno, fmt::format("build context {}", quoted(context)))
                 .with_hint("the last argument is a directory, a git or http URL, or '-' for standard input");
@@ -78,7 +83,8 @@ Result<> set_context(const BuildFlags& flags, engine::BuildRequest& request, sys
         request.context = {engine::ContextSpec::Kind::directory, context, -1};
     }
     if (flags.file == "-") {
-        request.dockerfile_text = TRY_CONTEXT(sys::read_to_end(STDIN_FILENO, kMaxDockerfile), "Dockerfile on standard input");
+        request.dockerfile_text =
+            TRY_CONTEXT(sys::read_to_end(STDIN_FILENO, kMaxDockerfile), "Dockerfile on standard input");
     } else {
         request.dockerfile = flags.file;
     }
@@ -108,7 +114,8 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     for (const auto& one : flags.add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
     for (const auto& one : flags.contexts) {
         const auto [name, value] = cut(one, '=');
-        if (!value || name.empty() || value->empty()) return bad_input("invalid --build-context {}: want NAME=VALUE", quoted(one));
+        if (!value || name.empty() || value->empty())
+            return bad_input("invalid --build-context {}: want NAME=VALUE", quoted(one));
         request.named_contexts[std::string(name)] = *value;
     }
     for (const auto& one : flags.platforms) {
@@ -124,7 +131,8 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     if (!flags.shm_size.empty()) request.shm_size_bytes = TRY(parse_memory(flags.shm_size));
     if (flags.push) {
         if (flags.tags.empty()) return bad_input("--push needs a name").with_hint("add -t REGISTRY/NAME:TAG");
-        const auto image = std::find_if(request.exports.begin(), request.exports.end(), [](const auto& e) { return e.type == "image"; });
+        const auto image = std::find_if(request.exports.begin(), request.exports.end(),
+                                        [](const auto& e) { return e.type == "image"; });
         if (image != request.exports.end()) {
             image->attrs["push"] = "true";
         } else {
@@ -144,7 +152,8 @@ Result<> write_file(const std::string& path, std::string_view text) {
 
 std::string metadata_json(const engine::BuildResponse& response) {
     std::string text = "{";
-    for (const auto& [key, value] : response.metadata) text += fmt::format("{}\n  \"{}\": {}", text.size() > 1 ? "," : "", key, value);
+    for (const auto& [key, value] : response.metadata)
+        text += fmt::format("{}\n  \"{}\": {}", text.size() > 1 ? "," : "", key, value);
     return text + "\n}\n";
 }
 
@@ -172,35 +181,61 @@ Result<int> build(const BuildFlags& flags, Session& session) {
 
 Action setup_build(CLI::App& app) {
     auto flags = std::make_shared<BuildFlags>();
-    app.add_option("-t,--tag", flags->tags, "Name of the image (repeatable)")->type_name("NAME[:TAG]")->allow_extra_args(false);
-    app.add_option("-f,--file", flags->file, "Dockerfile [CONTEXT/Dockerfile]; - reads it from standard input")->type_name("FILE");
+    app.add_option("-t,--tag", flags->tags, "Name of the image (repeatable)")
+        ->type_name("NAME[:TAG]")
+        ->allow_extra_args(false);
+    app.add_option("-f,--file", flags->file, "Dockerfile [CONTEXT/Dockerfile]; - reads it from standard input")
+        ->type_name("FILE");
     app.add_option("--target", flags->target, "Stage to build [the last]")->type_name("STAGE");
     app.add_option("--build-arg", flags->build_args, "Value of an ARG; NAME alone takes it from the environment")
-        ->type_name("NAME[=VALUE]")->allow_extra_args(false);
+        ->type_name("NAME[=VALUE]")
+        ->allow_extra_args(false);
     app.add_option("-o,--output", flags->outputs,
                    "Where the result goes: type=image|registry|oci|docker|local|tar[,dest=…][,key=value], or a folder")
-        ->type_name("SPEC")->allow_extra_args(false);
+        ->type_name("SPEC")
+        ->allow_extra_args(false);
     app.add_flag("--push", flags->push, "Push the image: short for -o type=registry");
     app.add_flag("--load", flags->load, "Keep the image in cooper's store (what -t does by itself)");
-    app.add_option("--platform", flags->platforms, "Platform of the result [this machine's]")->type_name("OS/ARCH")->allow_extra_args(false);
+    app.add_option("--platform", flags->platforms, "Platform of the result [this machine's]")
+        ->type_name("OS/ARCH")
+        ->allow_extra_args(false);
     app.add_flag("--no-cache", flags->no_cache, "Run every step again");
-    app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")->type_name("STAGE")->allow_extra_args(false);
+    app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")
+        ->type_name("STAGE")
+        ->allow_extra_args(false);
     app.add_flag("--pull", flags->pull, "Ask the registry for newer base images");
-    app.add_option("--secret", flags->secrets, "Secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=VARIABLE")
-        ->type_name("SPEC")->allow_extra_args(false);
-    app.add_option("--ssh", flags->ssh, "Agent or keys for RUN --mount=type=ssh: default or ID=SOCKET|KEY")->type_name("SPEC")->allow_extra_args(false);
-    app.add_option("--build-context", flags->contexts, "Further context: NAME=DIR|URL|docker-image://REF|oci-layout://DIR")
-        ->type_name("NAME=VALUE")->allow_extra_args(false);
-    app.add_option("--add-host", flags->add_hosts, "Line of /etc/hosts for RUN; host-gateway is this machine")->type_name("HOST:IP")->allow_extra_args(false);
-    app.add_option("--network", flags->network, "Network of RUN: default, none or host (host needs --allow network.host)")->type_name("MODE");
-    app.add_option("--allow", flags->allow, "Grant network.host or security.insecure")->type_name("ENTITLEMENT")->allow_extra_args(false)->delimiter(',');
+    app.add_option("--secret", flags->secrets,
+                   "Secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=VARIABLE")
+        ->type_name("SPEC")
+        ->allow_extra_args(false);
+    app.add_option("--ssh", flags->ssh, "Agent or keys for RUN --mount=type=ssh: default or ID=SOCKET|KEY")
+        ->type_name("SPEC")
+        ->allow_extra_args(false);
+    app.add_option("--build-context", flags->contexts,
+                   "Further context: NAME=DIR|URL|docker-image://REF|oci-layout://DIR")
+        ->type_name("NAME=VALUE")
+        ->allow_extra_args(false);
+    app.add_option("--add-host", flags->add_hosts, "Line of /etc/hosts for RUN; host-gateway is this machine")
+        ->type_name("HOST:IP")
+        ->allow_extra_args(false);
+    app.add_option("--network", flags->network,
+                   "Network of RUN: default, none or host (host needs --allow network.host)")
+        ->type_name("MODE");
+    app.add_option("--allow", flags->allow, "Grant network.host or security.insecure")
+        ->type_name("ENTITLEMENT")
+        ->allow_extra_args(false)
+        ->delimiter(',');
     app.add_option("--label", flags->labels, "Label of the image")->type_name("KEY=VALUE")->allow_extra_args(false);
     app.add_option("--iidfile", flags->iidfile, "Write the image id to this file")->type_name("FILE");
-    app.add_option("--metadata-file", flags->metadata_file, "Write what was built as JSON to this file")->type_name("FILE");
-    app.add_option("--progress", flags->progress, "auto, tty, plain, quiet or rawjson [$BUILDKIT_PROGRESS, auto]")->type_name("MODE");
+    app.add_option("--metadata-file", flags->metadata_file, "Write what was built as JSON to this file")
+        ->type_name("FILE");
+    app.add_option("--progress", flags->progress, "auto, tty, plain, quiet or rawjson [$BUILDKIT_PROGRESS, auto]")
+        ->type_name("MODE");
     app.add_flag("-q,--quiet", flags->quiet, "Print only the image id");
     app.add_option("--shm-size", flags->shm_size, "Size of /dev/shm in RUN")->type_name("BYTES");
-    app.add_option("--ulimit", flags->ulimits, "Limit in RUN: NAME=SOFT[:HARD]")->type_name("LIMIT")->allow_extra_args(false);
+    app.add_option("--ulimit", flags->ulimits, "Limit in RUN: NAME=SOFT[:HARD]")
+        ->type_name("LIMIT")
+        ->allow_extra_args(false);
     app.add_option("--cgroup-parent", flags->cgroup_parent, "Parent cgroup of RUN")->type_name("NAME");
     app.add_option("-j,--jobs", flags->jobs, "Steps that may run at the same time [cores]")->type_name("N");
     app.add_option("CONTEXT", flags->context, "Directory, git or http URL, or - for standard input")->required();

@@ -61,7 +61,8 @@ Result<engine::SecretSpec> parse_secret(std::string_view flag) {
                              near ? ", did you mean " + *near + "?" : "");
         }
     }
-    if (secret.id.empty()) return bad_input("--secret {} needs an id", quoted(flag)).with_hint("write --secret id=NAME,src=FILE");
+    if (secret.id.empty())
+        return bad_input("--secret {} needs an id", quoted(flag)).with_hint("write --secret id=NAME,src=FILE");
     if (type == "env" && secret.env.empty()) secret.env = std::exchange(secret.file, "");
     if (secret.file.empty() && secret.env.empty()) {
         if (type != "file" && std::getenv(secret.id.c_str()) != nullptr) {
@@ -103,7 +104,8 @@ Result<engine::ExportSpec> parse_export(std::string_view flag) {
         }
     }
     static const std::vector<std::string> kTypes = {"image", "registry", "oci", "docker", "local", "tar", "cacheonly"};
-    if (spec.type.empty()) return bad_input("--output {} needs a type", quoted(flag)).with_hint("types: " + join(kTypes, ", "));
+    if (spec.type.empty())
+        return bad_input("--output {} needs a type", quoted(flag)).with_hint("types: " + join(kTypes, ", "));
     if (std::find(kTypes.begin(), kTypes.end(), spec.type) == kTypes.end()) {
         const auto near = nearest(spec.type, kTypes);
         return bad_input("unknown output type {}{}", quoted(spec.type), near ? ", did you mean " + *near + "?" : "")
@@ -142,8 +144,8 @@ Result<std::pair<std::string, std::string>> parse_add_host(std::string_view flag
 }
 
 Result<std::int64_t> parse_memory(std::string_view flag) {
-    static const std::map<std::string, std::int64_t> kUnits = {{"", 1},           {"b", 1},          {"k", 1 << 10},
-                                                               {"kb", 1 << 10},   {"m", 1 << 20},    {"mb", 1 << 20},
+    static const std::map<std::string, std::int64_t> kUnits = {{"", 1},          {"b", 1},         {"k", 1 << 10},
+                                                               {"kb", 1 << 10},  {"m", 1 << 20},   {"mb", 1 << 20},
                                                                {"g", 1LL << 30}, {"gb", 1LL << 30}};
     const std::size_t digits = std::min(flag.find_first_not_of("0123456789"), flag.size());
     const auto number = parse_int(flag.substr(0, digits));

@@ -3,8 +3,8 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "cli/command.hpp"
-#include "sys/namespaces.hpp"
 #include "run/interactive.hpp"
+#include "sys/namespaces.hpp"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -72,7 +72,8 @@ std::string closest_option(const CLI::App& app, const std::string& word) {
 
 // Whether a command makes or removes files that belong to several users.
 bool works_on_files(std::string_view command) {
-    static const std::array<std::string_view, 8> kCommands = {"build", "run", "load", "pull", "push", "save", "prune", "du"};
+    static const std::array<std::string_view, 8> kCommands = {"build", "run",  "load",  "pull",
+                                                              "push",  "save", "prune", "du"};
     return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
 }
 
@@ -89,20 +90,22 @@ void add_globals(CLI::App& app, GlobalOptions& global) {
 }
 
 void print_help(const std::vector<Command>& commands) {
-    fmt::print("cooper builds container images from Dockerfiles. No daemon needed.\n\n"
-               "Usage: cooper [--root DIR] [--config FILE] COMMAND [OPTIONS]\n\nCommands:\n");
+    fmt::print(
+        "cooper builds container images from Dockerfiles. No daemon needed.\n\n"
+        "Usage: cooper [--root DIR] [--config FILE] COMMAND [OPTIONS]\n\nCommands:\n");
     for (const auto& command : commands) {
         if (!command.hidden) fmt::print("  {:<12}{}\n", command.name, command.summary);
     }
-    fmt::print("\nGlobal options:\n"
-               "  --root DIR      State directory [$COOPER_ROOT, else /var/lib/cooper for root]\n"
-               "  --config FILE   Configuration [/etc/cooper/cooper.toml]\n"
-               "  -D, --debug     Print what happens inside on standard error\n\n"
-               "Examples:\n"
-               "  cooper build -t shop/api .\n"
-               "  cooper run --rm -p 8080:80 shop/api\n"
-               "  cooper images\n\n"
-               "Run 'cooper COMMAND --help' for the options of a command.\n");
+    fmt::print(
+        "\nGlobal options:\n"
+        "  --root DIR      State directory [$COOPER_ROOT, else /var/lib/cooper for root]\n"
+        "  --config FILE   Configuration [/etc/cooper/cooper.toml]\n"
+        "  -D, --debug     Print what happens inside on standard error\n\n"
+        "Examples:\n"
+        "  cooper build -t shop/api .\n"
+        "  cooper run --rm -p 8080:80 shop/api\n"
+        "  cooper images\n\n"
+        "Run 'cooper COMMAND --help' for the options of a command.\n");
 }
 
 // Index of the command word in argv, skipping global options and their values.
@@ -167,12 +170,14 @@ int main(int argc, char** argv) {
     const std::vector<Command> commands = all_commands();
     const int at = command_index(argc, argv);
     if (at == argc) {
-        const bool version = argc > 1 && (std::string_view(argv[1]) == "--version" || std::string_view(argv[1]) == "-v");
+        const bool version =
+            argc > 1 && (std::string_view(argv[1]) == "--version" || std::string_view(argv[1]) == "-v");
         if (version) {
             fmt::print("cooper version {}\n", COOPER_VERSION);
             return 0;
         }
-        const bool asked = argc > 1 && (std::string_view(argv[argc - 1]) == "--help" || std::string_view(argv[argc - 1]) == "-h");
+        const bool asked =
+            argc > 1 && (std::string_view(argv[argc - 1]) == "--help" || std::string_view(argv[argc - 1]) == "-h");
         print_help(commands);
         return asked ? 0 : 2;
     }

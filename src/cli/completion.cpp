@@ -58,7 +58,8 @@ Result<int> complete(const std::vector<std::string>& words, Session& session) {
             if (!command.hidden) candidates.push_back(command.name);
         }
     } else {
-        const auto found = std::find_if(commands.begin(), commands.end(), [&](const auto& c) { return c.name == words[0]; });
+        const auto found =
+            std::find_if(commands.begin(), commands.end(), [&](const auto& c) { return c.name == words[0]; });
         if (found == commands.end()) return 0;
         if (last.starts_with('-')) {
             CLI::App app;
@@ -91,7 +92,8 @@ Action setup_complete(CLI::App& app) {
 }  // namespace
 
 std::vector<Command> completion_commands() {
-    return {{"completion", "Print the completion script of a shell", "  source <(cooper completion bash)\n", setup_completion, false},
+    return {{"completion", "Print the completion script of a shell", "  source <(cooper completion bash)\n",
+             setup_completion, false},
             {"__complete", "", "", setup_complete, true}};
 }
 

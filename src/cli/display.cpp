@@ -68,10 +68,13 @@ std::unique_ptr<Display> make_display(ProgressMode mode) {
         case ProgressMode::tty:
             return std::make_unique<DisplayOf<TtyProgress>>(
                 STDERR_FILENO, TerminalStyle{.color = !is_set("NO_COLOR"), .unicode = is_utf8_locale()});
-        case ProgressMode::rawjson: return std::make_unique<DisplayOf<RawJsonProgress>>(STDERR_FILENO);
-        case ProgressMode::quiet: return std::make_unique<QuietDisplay>();
+        case ProgressMode::rawjson:
+            return std::make_unique<DisplayOf<RawJsonProgress>>(STDERR_FILENO);
+        case ProgressMode::quiet:
+            return std::make_unique<QuietDisplay>();
         case ProgressMode::plain:
-        case ProgressMode::automatic: break;
+        case ProgressMode::automatic:
+            break;
     }
     return std::make_unique<DisplayOf<PlainProgress>>(STDERR_FILENO);
 }

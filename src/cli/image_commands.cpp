@@ -216,9 +216,11 @@ std::vector<Command> image_commands() {
     return {
         {"images", "List images", "  cooper images\n  cooper images -q\n", setup_images, false},
         {"rmi", "Remove images", "  cooper rmi shop/api:old\n  cooper rmi -f 3f2a1b\n", setup_rmi, false},
-        {"tag", "Give an image one more name", "  cooper tag shop/api registry.example.com/shop/api:1.2\n", setup_tag, false},
+        {"tag", "Give an image one more name", "  cooper tag shop/api registry.example.com/shop/api:1.2\n", setup_tag,
+         false},
         {"pull", "Fetch an image from its registry", "  cooper pull debian:bookworm\n", setup_pull, false},
-        {"push", "Send an image to its registry", "  cooper push registry.example.com/shop/api:1.2\n", setup_push, false},
+        {"push", "Send an image to its registry", "  cooper push registry.example.com/shop/api:1.2\n", setup_push,
+         false},
         {"save", "Write images to a tar that docker, podman and skopeo read",
          "  cooper save -o api.tar shop/api\n  cooper save shop/api | docker load\n", setup_save, false},
         {"load", "Read images from such a tar", "  cooper load -i api.tar\n", setup_load, false},

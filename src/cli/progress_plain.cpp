@@ -15,9 +15,7 @@ namespace {
 constexpr std::chrono::seconds kPatience{5};
 constexpr std::chrono::milliseconds kBatch{20};
 
-double seconds_between(Timestamp from, Timestamp to) {
-    return std::chrono::duration<double>(to - from).count();
-}
+double seconds_between(Timestamp from, Timestamp to) { return std::chrono::duration<double>(to - from).count(); }
 
 }  // namespace
 
@@ -161,7 +159,8 @@ void PlainProgress::print_statuses(StepView& step) {
     std::vector<std::string> changed;
     changed.swap(step.changed_statuses);
     for (std::size_t i = 0; i < changed.size(); ++i) {
-        if (std::find(changed.begin() + static_cast<std::ptrdiff_t>(i) + 1, changed.end(), changed[i]) != changed.end()) {
+        if (std::find(changed.begin() + static_cast<std::ptrdiff_t>(i) + 1, changed.end(), changed[i]) !=
+            changed.end()) {
             continue;  // only its last state
         }
         const StatusEvent& status = step.statuses[changed[i]];

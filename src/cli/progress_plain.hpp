@@ -23,7 +23,7 @@ namespace cooper::cli {
 // What a display knows of one step.
 struct StepView {
     VertexEvent vertex;
-    int index = 0;  // 0 = not printed yet
+    int index = 0;               // 0 = not printed yet
     std::vector<LogEvent> logs;  // not printed yet
     std::string partial_line;    // text after the last newline
     std::map<std::string, StatusEvent> statuses;

@@ -23,12 +23,9 @@ json to_json(const VertexEvent& event) {
 }
 
 json to_json(const StatusEvent& event) {
-    json status = {{"id", event.id},
-                   {"vertex", event.vertex.to_string()},
-                   {"name", event.name},
-                   {"current", event.current},
-                   {"total", event.total},
-                   {"timestamp", format_rfc3339(event.timestamp)}};
+    json status = {{"id", event.id},       {"vertex", event.vertex.to_string()},
+                   {"name", event.name},   {"current", event.current},
+                   {"total", event.total}, {"timestamp", format_rfc3339(event.timestamp)}};
     if (event.started) status["started"] = format_rfc3339(*event.started);
     if (event.completed) status["completed"] = format_rfc3339(*event.completed);
     return {{"statuses", json::array({status})}};
@@ -42,11 +39,14 @@ json to_json(const LogEvent& event) {
 }
 
 json to_json(const WarningEvent& event) {
-    json warning = {{"vertex", event.vertex.to_string()}, {"level", event.level}, {"short", codec::base64_encode(event.short_text)}};
+    json warning = {{"vertex", event.vertex.to_string()},
+                    {"level", event.level},
+                    {"short", codec::base64_encode(event.short_text)}};
     for (const auto& line : event.detail) warning["detail"].push_back(codec::base64_encode(line));
     if (!event.url.empty()) warning["url"] = event.url;
     if (event.range) {
-        warning["range"] = json::array({{{"start", {{"line", event.range->first_line}}}, {"end", {{"line", event.range->last_line}}}}});
+        warning["range"] = json::array(
+            {{{"start", {{"line", event.range->first_line}}}, {"end", {{"line", event.range->last_line}}}}});
     }
     return {{"warnings", json::array({warning})}};
 }

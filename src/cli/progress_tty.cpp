@@ -26,8 +26,8 @@ double seconds_between(Timestamp from, Timestamp to) {
 }
 
 std::size_t columns_of(std::string_view text) {
-    return static_cast<std::size_t>(
-        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+    return static_cast<std::size_t>(std::count_if(
+        text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
 }  // namespace
@@ -106,7 +106,8 @@ void TtyProgress::take(ProgressEvent event) {
         row.vertex = std::move(*vertex);
     } else if (auto* status = std::get_if<StatusEvent>(&event)) {
         auto& statuses = find(status->vertex).statuses;
-        const auto same = std::find_if(statuses.begin(), statuses.end(), [&](const auto& s) { return s.id == status->id; });
+        const auto same =
+            std::find_if(statuses.begin(), statuses.end(), [&](const auto& s) { return s.id == status->id; });
         if (same == statuses.end()) {
             statuses.push_back(std::move(*status));
         } else {
@@ -176,7 +177,8 @@ std::string TtyProgress::summary(bool last) const {
         if (row.vertex.completed) ++done;
         if (row.vertex.completed && row.vertex.cached) ++cached;
     }
-    std::string text = fmt::format("[+] Building {:.1f}s ({}/{})", seconds_between(began_, SystemClock().now()), done, total);
+    std::string text =
+        fmt::format("[+] Building {:.1f}s ({}/{})", seconds_between(began_, SystemClock().now()), done, total);
     if (cached > 0) text += fmt::format(", {} cached", cached);
     if (last) text += failed_ ? " FAILED" : " FINISHED";
     return paint(text, failed_ ? kRed : (last ? kGreen : kBold));
@@ -218,10 +220,11 @@ std::vector<std::string> TtyProgress::live_lines(std::size_t width, std::size_t 
             if (status.completed) continue;
             std::string text = status.name.empty() ? status.id : status.name;
             if (status.total > 0) {
-                const auto filled = static_cast<std::size_t>(std::clamp<std::int64_t>(
-                    status.current * 20 / status.total, 0, 20));
-                text = fmt::format("{} {}{} {} / {}", fit(text, 24), std::string(filled, '#'), std::string(20 - filled, '.'),
-                                   transfer_size(status.current), transfer_size(status.total));
+                const auto filled =
+                    static_cast<std::size_t>(std::clamp<std::int64_t>(status.current * 20 / status.total, 0, 20));
+                text = fmt::format("{} {}{} {} / {}", fit(text, 24), std::string(filled, '#'),
+                                   std::string(20 - filled, '.'), transfer_size(status.current),
+                                   transfer_size(status.total));
             } else if (status.current > 0) {
                 text += " " + transfer_size(status.current);
             }
@@ -250,7 +253,8 @@ void TtyProgress::draw(bool last) {
     if (live_height_ > 0) frame += fmt::format("\x1b[{}A", live_height_);
     frame += "\r";
     draw_finished(frame);
-    std::vector<std::string> live = last ? std::vector<std::string>{} : live_lines(width, std::min<std::size_t>(height, 40) - 1);
+    std::vector<std::string> live =
+        last ? std::vector<std::string>{} : live_lines(width, std::min<std::size_t>(height, 40) - 1);
     if (!last || !rows_.empty()) live.push_back(summary(last));
     for (const auto& line : live) frame += line + "\x1b[K\n";
     frame += "\x1b[J";

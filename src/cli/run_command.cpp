@@ -21,14 +21,22 @@ Action setup_run(CLI::App& app) {
     app.add_flag("--rm", flags->remove, "Remove the container afterwards (always so)");
     app.add_flag("-i,--interactive", request.interactive, "Connect standard input");
     app.add_flag("-t,--tty", request.tty, "Give it a terminal");
-    app.add_option("-p,--publish", request.publish, "Publish a port: [IP:]HOST:CONTAINER[/udp]")->type_name("PORTS")->allow_extra_args(false);
-    app.add_option("-v,--volume", request.volumes, "Mount a directory: HOST:CONTAINER[:ro]")->type_name("MOUNT")->allow_extra_args(false);
-    app.add_option("-e,--env", request.env, "Environment: NAME=VALUE, or NAME from the caller's")->type_name("ENV")->allow_extra_args(false);
+    app.add_option("-p,--publish", request.publish, "Publish a port: [IP:]HOST:CONTAINER[/udp]")
+        ->type_name("PORTS")
+        ->allow_extra_args(false);
+    app.add_option("-v,--volume", request.volumes, "Mount a directory: HOST:CONTAINER[:ro]")
+        ->type_name("MOUNT")
+        ->allow_extra_args(false);
+    app.add_option("-e,--env", request.env, "Environment: NAME=VALUE, or NAME from the caller's")
+        ->type_name("ENV")
+        ->allow_extra_args(false);
     app.add_option("-w,--workdir", request.workdir, "Working directory")->type_name("DIR");
     app.add_option("-u,--user", request.user, "User: name or uid[:gid]")->type_name("USER");
     app.add_option("--hostname", request.hostname, "Host name")->type_name("NAME");
-    app.add_option("--entrypoint", flags->entrypoint, "Program instead of the image's entrypoint")->type_name("PROGRAM");
-    app.add_option("--network", request.network, "default, none or host")->check(CLI::IsMember({"default", "none", "host"}));
+    app.add_option("--entrypoint", flags->entrypoint, "Program instead of the image's entrypoint")
+        ->type_name("PROGRAM");
+    app.add_option("--network", request.network, "default, none or host")
+        ->check(CLI::IsMember({"default", "none", "host"}));
     app.add_option("--add-host", flags->add_hosts, "Line of /etc/hosts")->type_name("HOST:IP")->allow_extra_args(false);
     app.add_flag("--read-only", request.read_only, "Root file system cannot be written");
     app.add_flag("--pull", request.pull, "Ask the registry for a newer image");

@@ -32,12 +32,14 @@ Action setup_du(CLI::App& app) {
             if (!row.in_use) reclaimable += row.size_bytes;
             const std::string last = row.last_used ? ago(*row.last_used) : "";
             if (flags->verbose) {
-                fmt::print("ID:\t\t{}\nType:\t\t{}\nReclaimable:\t{}\nShared:\t\t{}\nSize:\t\t{}\nUsage count:\t{}\n"
-                           "Last used:\t{}\nDescription:\t{}\n\n",
-                           row.id, row.record_type, !row.in_use, row.shared, human_size(row.size_bytes), row.usage_count,
-                           last, row.description);
+                fmt::print(
+                    "ID:\t\t{}\nType:\t\t{}\nReclaimable:\t{}\nShared:\t\t{}\nSize:\t\t{}\nUsage count:\t{}\n"
+                    "Last used:\t{}\nDescription:\t{}\n\n",
+                    row.id, row.record_type, !row.in_use, row.shared, human_size(row.size_bytes), row.usage_count, last,
+                    row.description);
             } else {
-                std::string description = row.description.size() > 60 ? row.description.substr(0, 57) + "..." : row.description;
+                std::string description =
+                    row.description.size() > 60 ? row.description.substr(0, 57) + "..." : row.description;
                 rows.push_back({row.id, row.in_use ? "false" : "true", human_size(row.size_bytes), last, description});
             }
         }
@@ -50,12 +52,16 @@ Action setup_du(CLI::App& app) {
 Action setup_prune(CLI::App& app) {
     auto flags = std::make_shared<Flags>();
     app.add_flag("-a,--all", flags->all, "Everything that no image needs, not only what is unreferenced");
-    app.add_option("--filter", flags->filters, "until=24h, type==exec.cachemount, id==…")->type_name("FILTER")->allow_extra_args(false);
-    app.add_option("--keep-storage,--reserved-space", flags->keep_storage, "Keep this much of the newest")->type_name("BYTES");
+    app.add_option("--filter", flags->filters, "until=24h, type==exec.cachemount, id==…")
+        ->type_name("FILTER")
+        ->allow_extra_args(false);
+    app.add_option("--keep-storage,--reserved-space", flags->keep_storage, "Keep this much of the newest")
+        ->type_name("BYTES");
     app.add_flag("-f,--force", flags->force, "Do not ask");
     return [flags](Session& session) -> Result<int> {
         engine::PruneRequest request{.all = flags->all, .filters = flags->filters, .keep_storage_bytes = 0};
-        if (!flags->keep_storage.empty()) request.keep_storage_bytes = static_cast<std::uint64_t>(TRY(parse_memory(flags->keep_storage)));
+        if (!flags->keep_storage.empty())
+            request.keep_storage_bytes = static_cast<std::uint64_t>(TRY(parse_memory(flags->keep_storage)));
         if (!flags->force && ::isatty(STDIN_FILENO) == 1) {
             fmt::print("WARNING! This will remove {}. Are you sure you want to continue? [y/N] ",
                        flags->all ? "all build cache that no image uses" : "all dangling build cache");
@@ -98,11 +104,15 @@ Action setup_logs(CLI::App& app) {
             fmt::print("{}", TRY(engine->build_log(flags->ref)));
             return 0;
         }
-        std::vector<std::vector<std::string>> rows = {{"BUILD", "STARTED", "DURATION", "STEPS", "CACHED", "STATUS", "WHAT"}};
+        std::vector<std::vector<std::string>> rows = {
+            {"BUILD", "STARTED", "DURATION", "STEPS", "CACHED", "STATUS", "WHAT"}};
         for (const auto& row : TRY(engine->list_builds())) {
             const double took = row.completed ? std::chrono::duration<double>(*row.completed - row.started).count() : 0;
-            rows.push_back({row.ref, ago(row.started), row.completed ? fmt::format("{:.1f}s", took) : "", std::to_string(row.steps),
-                            std::to_string(row.cached_steps), !row.completed ? "unfinished" : row.error.empty() ? "done" : "failed",
+            rows.push_back({row.ref, ago(row.started), row.completed ? fmt::format("{:.1f}s", took) : "",
+                            std::to_string(row.steps), std::to_string(row.cached_steps),
+                            !row.completed      ? "unfinished"
+                            : row.error.empty() ? "done"
+                                                : "failed",
                             row.description});
         }
         print_table(rows);
@@ -167,7 +177,8 @@ std::vector<Command> system_commands() {
     return {
         {"logs", "Show the log of a build", "  cooper logs\n  cooper logs --list\n", setup_logs, false},
         {"du", "Show what takes up space", "  cooper du\n  cooper du -v\n", setup_du, false},
-        {"prune", "Remove build cache", "  cooper prune\n  cooper prune -a --filter until=48h -f\n", setup_prune, false},
+        {"prune", "Remove build cache", "  cooper prune\n  cooper prune -a --filter until=48h -f\n", setup_prune,
+         false},
         {"login", "Store credentials of a registry", "  cooper login -u me registry.example.com\n", setup_login, false},
         {"logout", "Forget credentials of a registry", "  cooper logout registry.example.com\n", setup_logout, false},
         {"info", "Show what this machine offers", "  cooper info\n", setup_info, false},

@@ -271,7 +271,8 @@ Result<> TarReader::read_entry(std::span<const std::byte> raw, const Meta& meta)
     const bool old_sparse = type == 'S';
     if (old_sparse) type = '0';
     if (type < '0' || type > '6') {
-        return bad_input("tar entry {} has the unknown type '{}'", quoted(header_.name), quoted(std::string_view(&type, 1)));
+        return bad_input("tar entry {} has the unknown type '{}'", quoted(header_.name),
+                         quoted(std::string_view(&type, 1)));
     }
     header_.type = static_cast<TarType>(type);
     if (header_.type != TarType::file) header_.size = 0;

@@ -73,7 +73,8 @@ Result<llb::Ulimit> parse_ulimit(const std::string& text) {
     const auto [soft, hard] = cut(value.value_or(""), ':');
     const auto soft_number = parse_int(soft);
     const auto hard_number = hard ? parse_int(*hard) : soft_number;
-    if (name.empty() || !soft_number || !hard_number) return bad_input("invalid --ulimit {}: want NAME=SOFT[:HARD]", quoted(text));
+    if (name.empty() || !soft_number || !hard_number)
+        return bad_input("invalid --ulimit {}: want NAME=SOFT[:HARD]", quoted(text));
     if (*hard_number != -1 && *soft_number > *hard_number) {
         return bad_input("--ulimit {}: the soft limit is above the hard one", quoted(text));
     }
@@ -117,9 +118,8 @@ Result<> Build::prepare_environment() {
         .images = engine_.images_,
         .http = engine_.http_source_,
         .git = engine_.git_source_,
-        .local = [this](const std::string& name, const std::map<std::string, std::string>& attributes) {
-            return open_local(name, attributes);
-        },
+        .local = [this](const std::string& name,
+                        const std::map<std::string, std::string>& attributes) { return open_local(name, attributes); },
         .oci_layout = [this](const std::string& id) -> Result<std::string> {
             const auto found = layouts_.find(id);
             if (found == layouts_.end()) return bad_input("there is no OCI layout {}", quoted(id));
@@ -147,7 +147,7 @@ Result<> Build::prepare_context() {
                 locals_["dockerfile"] = {context.text, std::nullopt};
                 break;
             }
-            struct stat st {};
+            struct stat st{};
             if (!file.starts_with('/') && ::stat(file.c_str(), &st) != 0) {
                 const std::string inside = context.text + "/" + file;
                 if (::stat(inside.c_str(), &st) == 0) file = inside;
@@ -168,7 +168,9 @@ Result<> Build::prepare_context() {
             TRY(unpack_tar_context());
             break;
         case ContextSpec::Kind::git:
-        case ContextSpec::Kind::http: dockerfile_name_ = request_.dockerfile.empty() ? "Dockerfile" : request_.dockerfile; break;
+        case ContextSpec::Kind::http:
+            dockerfile_name_ = request_.dockerfile.empty() ? "Dockerfile" : request_.dockerfile;
+            break;
     }
     return prepare_named_contexts();
 }
@@ -182,7 +184,8 @@ Result<> Build::unpack_tar_context() {
             const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(spool.open())));
             const auto root = TRY(builder->root());
             const sys::Fd copy(::fcntl(request_.context.tar_fd, F_DUPFD_CLOEXEC, 3));
-            TRY(root->put_file("context.tar", copy.get(), snapshot::Meta{.mode = 0600, .mtime_ns = std::nullopt, .xattrs = {}}));
+            TRY(root->put_file("context.tar", copy.get(),
+                               snapshot::Meta{.mode = 0600, .mtime_ns = std::nullopt, .xattrs = {}}));
             TRY(builder->finish());
         }
         std::vector<snapshot::LayerDir> layers;
@@ -219,7 +222,8 @@ Result<> Build::prepare_named_contexts() {
             if (const std::size_t at = path.rfind('@'); at != std::string::npos) {
                 selector = path.substr(at);
                 path.resize(at);
-            } else if (const std::size_t colon = path.rfind(':'); colon != std::string::npos && path.find('/', colon) == std::string::npos) {
+            } else if (const std::size_t colon = path.rfind(':');
+                       colon != std::string::npos && path.find('/', colon) == std::string::npos) {
                 selector = path.substr(colon);
                 path.resize(colon);
             }
@@ -229,11 +233,13 @@ Result<> Build::prepare_named_contexts() {
             const std::string id = "layout-" + std::to_string(layouts_.size());
             layouts_[id] = path;
             named_contexts_[name] = "oci-layout://" + id + "@" + target.digest.to_string();
-        } else if (value.starts_with("docker-image:") || value.find("://") != std::string::npos || value.starts_with("git@")) {
+        } else if (value.starts_with("docker-image:") || value.find("://") != std::string::npos ||
+                   value.starts_with("git@")) {
             named_contexts_[name] = value;
         } else {
-            struct stat st {};
-            if (::stat(value.c_str(), &st) != 0) return fail_errno(errno, fmt::format("build context {}: {}", name, value));
+            struct stat st{};
+            if (::stat(value.c_str(), &st) != 0)
+                return fail_errno(errno, fmt::format("build context {}: {}", name, value));
             if (!S_ISDIR(st.st_mode)) return bad_input("build context {}: {} is not a directory", name, value);
             locals_[name] = {value, std::nullopt};
             named_contexts_[name] = "local:" + name;
@@ -242,7 +248,8 @@ Result<> Build::prepare_named_contexts() {
     return {};
 }
 
-Result<solver::SharedResult> Build::open_local(const std::string& name, const std::map<std::string, std::string>& attributes) {
+Result<solver::SharedResult> Build::open_local(const std::string& name,
+                                               const std::map<std::string, std::string>& attributes) {
     const auto found = locals_.find(name);
     if (found == locals_.end()) return bad_input("there is no local context {}", quoted(name));
     if (found->second.chain) return ops::make_result(*found->second.chain);
@@ -259,7 +266,8 @@ Result<solver::SharedResult> Build::open_local(const std::string& name, const st
     const char* path = ::realpath(options.host_path.c_str(), real.data());
     std::string identity = path != nullptr ? path : options.host_path;
     for (const auto& pattern : exclude) identity += "\n" + pattern;
-    options.stat_cache_file = engine_.store_->root() + "/cache-mounts/context-" + codec::sha256_of(identity).hex().substr(0, 32);
+    options.stat_cache_file =
+        engine_.store_->root() + "/cache-mounts/context-" + codec::sha256_of(identity).hex().substr(0, 32);
     options.threads = cores();
     std::shared_ptr<source::LocalContext> context = TRY(source::LocalContext::open(options));
     (*opened)[name].push_back({exclude, context});
@@ -272,8 +280,8 @@ Result<frontend::ResolvedImage> Build::resolve_image_config(const std::string& r
                                                             frontend::ResolveMode mode, const std::string& log_name,
                                                             Stop stop) {
     // Stages of one base ask once.
-    const std::string key =
-        fmt::format("{}\n{}\n{}\n{}", reference, oci::format_platform(to_oci(platform)), static_cast<int>(mode), log_name);
+    const std::string key = fmt::format("{}\n{}\n{}\n{}", reference, oci::format_platform(to_oci(platform)),
+                                        static_cast<int>(mode), log_name);
     {
         auto resolved = resolved_.lock();
         if (const auto [at, mine] = resolved->try_emplace(key); !mine) {
@@ -290,7 +298,8 @@ Result<frontend::ResolvedImage> Build::resolve_image_config(const std::string& r
 Result<frontend::ResolvedImage> Build::ask_image_config(const std::string& reference, const llb::Platform& platform,
                                                         frontend::ResolveMode mode, const std::string& log_name,
                                                         const Stop& stop) {
-    source::ImageRequest request{.reference = TRY(oci::Reference::parse_normalized(reference)), .platform = to_oci(platform)};
+    source::ImageRequest request{.reference = TRY(oci::Reference::parse_normalized(reference)),
+                                 .platform = to_oci(platform)};
     request.mode = mode == frontend::ResolveMode::pull    ? source::ImageResolve::pull
                    : mode == frontend::ResolveMode::local ? source::ImageResolve::local
                                                           : source::ImageResolve::standard;
@@ -303,14 +312,16 @@ Result<frontend::ResolvedImage> Build::ask_image_config(const std::string& refer
     activity.done();
     frontend::ResolvedImage out;
     out.reference = request.reference.without_digest().canonical();
-    if (request.reference.tag().empty() && !request.reference.digest().empty()) out.reference = request.reference.canonical();
+    if (request.reference.tag().empty() && !request.reference.digest().empty())
+        out.reference = request.reference.canonical();
     out.digest = image->target.digest;
     out.config_json = image->config_json;
     return out;
 }
 
-Result<frontend::ResolvedImage> Build::resolve_oci_layout(const frontend::OciLayout& layout, const llb::Platform& platform,
-                                                          const std::string& log_name, Stop stop) {
+Result<frontend::ResolvedImage> Build::resolve_oci_layout(const frontend::OciLayout& layout,
+                                                          const llb::Platform& platform, const std::string& log_name,
+                                                          Stop stop) {
     const auto path = layouts_.find(layout.store_id);
     if (path == layouts_.end()) return bad_input("there is no OCI layout {}", quoted(layout.store_id));
     Activity activity(progress_, engine_.clock_, log_name);
@@ -335,7 +346,8 @@ Result<frontend::ResolvedImage> Build::resolve_oci_layout(const frontend::OciLay
 }
 
 Result<std::optional<std::string>> Build::read_local_file(const std::string& local_name, const std::string& path,
-                                                          std::size_t limit_bytes, const std::string& log_name, Stop stop) {
+                                                          std::size_t limit_bytes, const std::string& log_name,
+                                                          Stop stop) {
     const auto found = locals_.find(local_name);
     if (found == locals_.end()) return std::optional<std::string>{};
     std::optional<std::string> text;
@@ -369,7 +381,8 @@ Result<std::optional<std::string>> Build::read_file_of(const llb::Definition& de
     return text;
 }
 
-Result<std::optional<frontend::ContextStat>> Build::stat_of(const llb::Definition& definition, const std::string& path, Stop stop) {
+Result<std::optional<frontend::ContextStat>> Build::stat_of(const llb::Definition& definition, const std::string& path,
+                                                            Stop stop) {
     const auto result = TRY(solve(definition, stop));
     NullProgress silent;
     VertexProgress progress(silent, Digest{}, engine_.clock_);
@@ -411,7 +424,8 @@ Result<Build::Planned> Build::plan() {
     options.target = request_.target;
     options.build_platforms = {host};
     if (request_.platforms.size() > 1) {
-        return bad_input("several platforms in one build are not supported yet").with_hint("build one platform at a time");
+        return bad_input("several platforms in one build are not supported yet")
+            .with_hint("build one platform at a time");
     }
     if (!request_.platforms.empty()) options.target_platform = oci::normalize(request_.platforms.front());
     options.resolve_mode = request_.pull ? frontend::ResolveMode::pull : frontend::ResolveMode::standard;
@@ -429,12 +443,14 @@ Result<Build::Planned> Build::plan() {
     for (const auto& limit : request_.ulimits) options.ulimits.push_back(TRY(parse_ulimit(limit)));
     options.cgroup_parent = request_.cgroup_parent;
     if (const auto name = args.find("BUILDKIT_SANDBOX_HOSTNAME"); name != args.end()) options.hostname = name->second;
-    if (const auto ns = args.find("BUILDKIT_CACHE_MOUNT_NS"); ns != args.end()) options.cache_mount_namespace = ns->second;
+    if (const auto ns = args.find("BUILDKIT_CACHE_MOUNT_NS"); ns != args.end())
+        options.cache_mount_namespace = ns->second;
     auto planned = dockerfile::to_llb(source.text, options, *this, stop_);
     if (!planned) {
         const auto* range = planned.error().find_detail<SourceRange>();
         if (range == nullptr) return planned.error();
-        return dockerfile::with_excerpt(planned.error(), dockerfile_name_, dockerfile_text_, {range->first_line, range->last_line});
+        return dockerfile::with_excerpt(planned.error(), dockerfile_name_, dockerfile_text_,
+                                        {range->first_line, range->last_line});
     }
     for (auto& warning : planned->warnings) progress_.emit(warning);
     return Planned{std::move(*planned)};
@@ -449,7 +465,8 @@ Result<> Build::check_entitlements(const llb::LoadedVertex& vertex, const llb::E
             .with_hint(fmt::format("add --allow {} if you trust this Dockerfile", name));
     };
     if (exec.network == llb::NetMode::host && !allowed("network.host")) return refuse("network.host");
-    if (exec.security == llb::SecurityMode::insecure && !allowed("security.insecure")) return refuse("security.insecure");
+    if (exec.security == llb::SecurityMode::insecure && !allowed("security.insecure"))
+        return refuse("security.insecure");
     return {};
 }
 
@@ -466,7 +483,8 @@ Result<std::shared_ptr<solver::Op>> Build::to_op(const llb::LoadedVertex& vertex
         op = std::make_shared<ops::ExecOp>(
             *environment_, ops::ExecParts{*exec, std::move(cache), vertex.name, vertex.metadata.ignore_cache});
     } else if (const auto* file = std::get_if<llb::FileOp>(&vertex.op.body)) {
-        op = std::make_shared<ops::FileOp>(*environment_, *file, vertex.op.inputs.size(), std::move(cache), vertex.name);
+        op =
+            std::make_shared<ops::FileOp>(*environment_, *file, vertex.op.inputs.size(), std::move(cache), vertex.name);
     } else if (const auto* merge = std::get_if<llb::MergeOp>(&vertex.op.body)) {
         op = std::make_shared<ops::MergeOp>(*merge, std::move(cache));
     } else if (const auto* diff = std::get_if<llb::DiffOp>(&vertex.op.body)) {
@@ -516,7 +534,8 @@ Error Build::explain(Error error, const llb::Graph& graph, const std::optional<D
     error = error.with_context("failed to solve");
     if (error.find_detail<Excerpt>() != nullptr || vertex->locations.empty()) return error;
     const SourceRange& range = vertex->locations.front();
-    return dockerfile::with_excerpt(std::move(error), dockerfile_name_, dockerfile_text_, {range.first_line, range.last_line});
+    return dockerfile::with_excerpt(std::move(error), dockerfile_name_, dockerfile_text_,
+                                    {range.first_line, range.last_line});
 }
 
 Result<solver::SharedResult> Build::solve(const llb::Definition& definition, Stop stop) {
@@ -555,14 +574,16 @@ Result<> Build::export_all(const Planned& planned, const solver::SharedResult& r
 
 Result<> Build::export_one(const Planned& planned, const solver::SharedResult& result, const ExportSpec& spec,
                            BuildResponse& response) {
-    exporter::ExportOptions options = TRY(exporter::parse_export_options(spec.type, spec.attrs, spec.dest, request_.tags));
+    exporter::ExportOptions options =
+        TRY(exporter::parse_export_options(spec.type, spec.attrs, spec.dest, request_.tags));
     if (options.type == exporter::ExportType::cacheonly) return {};
     const auto epoch = options.epoch_seconds ? options.epoch_seconds : planned.plan.epoch_seconds;
     const store::Chain chain = ops::chain_of(result);
 
     if (options.type == exporter::ExportType::local || options.type == exporter::ExportType::tar) {
         const bool is_tar = options.type == exporter::ExportType::tar;
-        Activity activity(progress_, engine_.clock_, is_tar ? "exporting to client tarball" : "exporting to client directory");
+        Activity activity(progress_, engine_.clock_,
+                          is_tar ? "exporting to client tarball" : "exporting to client directory");
         const auto write = [&]() -> Result<> {
             const auto tree = TRY(engine_.trees_.tree(result, activity.progress(), stop_));
             if (!is_tar) {
@@ -595,10 +616,8 @@ Result<> Build::export_one(const Planned& planned, const solver::SharedResult& r
                       : options.type == exporter::ExportType::docker ? "exporting to docker image format"
                                                                      : "exporting to image");
     const auto write = [&]() -> Result<> {
-        exporter::ImageResult image{.chain = chain,
-                                    .config = planned.plan.image,
-                                    .base = planned.plan.base_image,
-                                    .epoch_seconds = epoch};
+        exporter::ImageResult image{
+            .chain = chain, .config = planned.plan.image, .base = planned.plan.base_image, .epoch_seconds = epoch};
         exporter::PackOptions pack = options.pack;
         if (!archive && !options.push && !spec.attrs.contains("compression")) {
             // Nobody needs the packed layers yet.
@@ -614,8 +633,8 @@ Result<> Build::export_one(const Planned& planned, const solver::SharedResult& r
         response.metadata["containerimage.descriptor"] = oci::marshal_descriptor(packed.manifest);
         if (!options.names.empty()) response.metadata["image.name"] = json_quoted(join(options.names, ","));
         if (archive) {
-            const auto format =
-                options.type == exporter::ExportType::oci ? exporter::ArchiveFormat::oci : exporter::ArchiveFormat::docker;
+            const auto format = options.type == exporter::ExportType::oci ? exporter::ArchiveFormat::oci
+                                                                          : exporter::ArchiveFormat::docker;
             const std::vector<exporter::ArchiveImage> images = {{packed, options.names}};
             if (!options.tar) {
                 if (::mkdir(options.dest.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, options.dest);
@@ -625,14 +644,17 @@ Result<> Build::export_one(const Planned& planned, const solver::SharedResult& r
             if (options.dest.empty() && options.type == exporter::ExportType::docker) return {};  // kept here, below
             if (options.dest == "-") {
                 if (::isatty(STDOUT_FILENO) == 1) {
-                    return bad_input("an image archive is not for a terminal").with_hint("add dest=FILE or redirect standard output");
+                    return bad_input("an image archive is not for a terminal")
+                        .with_hint("add dest=FILE or redirect standard output");
                 }
-                return exporter::write_archive(engine_.packer_, images, format, STDOUT_FILENO, activity.progress(), stop_);
+                return exporter::write_archive(engine_.packer_, images, format, STDOUT_FILENO, activity.progress(),
+                                               stop_);
             }
             const std::string part = options.dest + ".part";
             sys::Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
             if (!file.valid()) return fail_errno(errno, part);
-            const auto done = exporter::write_archive(engine_.packer_, images, format, file.get(), activity.progress(), stop_);
+            const auto done =
+                exporter::write_archive(engine_.packer_, images, format, file.get(), activity.progress(), stop_);
             if (!done) {
                 ::unlink(part.c_str());
                 return done.error();
@@ -649,11 +671,13 @@ Result<> Build::export_one(const Planned& planned, const solver::SharedResult& r
             for (const auto& name : names) {
                 record.name = name;
                 TRY(engine_.store_->put_image(record, blobs));
-                if (!options.names.empty()) activity.progress().status("naming to " + name, "naming to " + name, 0, 0, true);
+                if (!options.names.empty())
+                    activity.progress().status("naming to " + name, "naming to " + name, 0, 0, true);
             }
         }
         if (options.push) {
-            if (options.names.empty()) return bad_input("nothing to push to: the image has no name").with_hint("add -t or name=");
+            if (options.names.empty())
+                return bad_input("nothing to push to: the image has no name").with_hint("add -t or name=");
             std::vector<oci::Reference> references;
             for (const auto& name : options.names) references.push_back(TRY(oci::Reference::parse_normalized(name)));
             TRY(exporter::push_image(engine_.packer_, engine_.registry_, packed, references,

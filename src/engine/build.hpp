@@ -55,7 +55,8 @@ private:
     Result<> prepare_context();
     Result<> prepare_named_contexts();
     Result<> unpack_tar_context();
-    Result<solver::SharedResult> open_local(const std::string& name, const std::map<std::string, std::string>& attributes);
+    Result<solver::SharedResult> open_local(const std::string& name,
+                                            const std::map<std::string, std::string>& attributes);
     Result<solver::Output> to_vertices(const llb::Graph& graph);
     Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
     Result<> check_entitlements(const llb::LoadedVertex& vertex, const llb::ExecOp& exec) const;

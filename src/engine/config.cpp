@@ -42,7 +42,8 @@ public:
         } else {
             const auto got = node.value_exact<T>();
             if (!got) {
-                return wrong(node, fmt::format("{} must be {}", key, std::is_same_v<T, bool> ? "true or false" : "a string"));
+                return wrong(node,
+                             fmt::format("{} must be {}", key, std::is_same_v<T, bool> ? "true or false" : "a string"));
             }
             out = *got;
             return {};
@@ -69,7 +70,8 @@ public:
         static const std::map<std::string, std::uint64_t> kUnits = {
             {"", 1}, {"b", 1}, {"kb", 1'000}, {"mb", 1'000'000}, {"gb", 1'000'000'000}, {"tb", 1'000'000'000'000}};
         const auto factor = kUnits.find(unit);
-        if (!number || factor == kUnits.end()) return wrong(node, fmt::format("{} must be a size such as \"20GB\"", key));
+        if (!number || factor == kUnits.end())
+            return wrong(node, fmt::format("{} must be a size such as \"20GB\"", key));
         out = static_cast<std::uint64_t>(*number) * factor->second;
         return {};
     }
@@ -151,19 +153,20 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
             TRY(read_gc(reader, *node.as_table(), config.gc));
         } else if (key == "registry" && node.is_table()) {
             for (const auto& [host, host_node] : *node.as_table()) {
-                if (!host_node.is_table()) return reader.wrong(host_node, "write [registry.\"host\"] with keys below it");
+                if (!host_node.is_table())
+                    return reader.wrong(host_node, "write [registry.\"host\"] with keys below it");
                 config.registries[std::string(host.str())] = TRY(read_registry(reader, *host_node.as_table()));
             }
         } else {
-            return reader.unknown(
-                node, key, {"root", "oci-runtime", "jobs", "docker-config", "dns", "limits", "gc", "registry"});
+            return reader.unknown(node, key,
+                                  {"root", "oci-runtime", "jobs", "docker-config", "dns", "limits", "gc", "registry"});
         }
     }
     return config;
 }
 
 Result<Config> load_config(const std::string& host_path) {
-    struct stat st {};
+    struct stat st{};
     if (::stat(host_path.c_str(), &st) != 0) return fail_errno(errno, "configuration " + host_path);
     if (st.st_size > 1 << 20) return bad_input("configuration {} is larger than 1 MiB", host_path);
     const std::ifstream file(host_path);

@@ -27,13 +27,13 @@ struct GcConfig {
 };
 
 struct Config {
-    std::string root;         // state directory; empty = the default
-    std::string oci_runtime;  // empty = crun found on PATH
-    std::size_t jobs = 0;     // 0 = cores
+    std::string root;           // state directory; empty = the default
+    std::string oci_runtime;    // empty = crun found on PATH
+    std::size_t jobs = 0;       // 0 = cores
     std::string docker_config;  // credentials file's directory; empty = $DOCKER_CONFIG or ~/.docker
     std::map<std::string, RegistryHost> registries;
     GcConfig gc;
-    std::uint64_t max_layer_bytes = 64ULL << 30;   // limit of one unpacked layer
+    std::uint64_t max_layer_bytes = 64ULL << 30;  // limit of one unpacked layer
     std::uint64_t max_layer_files = 10'000'000;
     std::vector<std::string> dns;
 };

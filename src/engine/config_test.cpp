@@ -38,8 +38,10 @@ ca = "/etc/ca.pem"
 }
 
 TEST(Config, MistakesNameTheLineAndTheKey) {
-    EXPECT_EQ(parse_config("\nrot = \"/x\"\n", "c.toml").error().to_string(), "c.toml:2: unknown key \"rot\", did you mean root?");
-    EXPECT_EQ(parse_config("jobs = \"many\"", "c.toml").error().to_string(), "c.toml:1: jobs must be a number, 0 or more");
+    EXPECT_EQ(parse_config("\nrot = \"/x\"\n", "c.toml").error().to_string(),
+              "c.toml:2: unknown key \"rot\", did you mean root?");
+    EXPECT_EQ(parse_config("jobs = \"many\"", "c.toml").error().to_string(),
+              "c.toml:1: jobs must be a number, 0 or more");
     EXPECT_NE(parse_config("jobs = [", "c.toml").error().to_string().find("c.toml:1"), std::string::npos);
     EXPECT_FALSE(parse_config("[registry]\nx = 1", "c.toml"));
     EXPECT_FALSE(parse_config("[limits]\nmax-layer-size = \"many\"", "c.toml"));

@@ -26,7 +26,8 @@ Result<std::uint16_t> parse_port(std::string_view text) {
 Result<run::PublishedPort> parse_publish(const std::string& text) {
     const auto [ports, protocol] = cut(text, '/');
     run::PublishedPort port;
-    if (protocol && *protocol != "tcp" && *protocol != "udp") return bad_input("invalid protocol in {}: want tcp or udp", quoted(text));
+    if (protocol && *protocol != "tcp" && *protocol != "udp")
+        return bad_input("invalid protocol in {}: want tcp or udp", quoted(text));
     if (protocol && *protocol == "udp") port.protocol = run::PublishedPort::Protocol::udp;
     std::vector<std::string> parts = split(ports, ':');
     if (ports.starts_with('[')) {
@@ -49,7 +50,7 @@ Result<run::BindMount> parse_volume(const std::string& text) {
         return bad_input("invalid --volume {}: want HOST:CONTAINER[:ro]", quoted(text));
     }
     std::array<char, 4096> real{};
-    struct stat st {};
+    struct stat st{};
     if (::stat(parts[0].c_str(), &st) != 0) return fail_errno(errno, "volume " + parts[0]);
     if (::realpath(parts[0].c_str(), real.data()) == nullptr) return fail_errno(errno, "volume " + parts[0]);
     run::BindMount bind;
@@ -57,7 +58,8 @@ Result<run::BindMount> parse_volume(const std::string& text) {
     bind.target = parts[1];
     bind.access = run::Access::read_write;
     if (parts.size() == 3) {
-        if (parts[2] != "ro" && parts[2] != "rw") return bad_input("invalid --volume {}: want ro or rw at its end", quoted(text));
+        if (parts[2] != "ro" && parts[2] != "rw")
+            return bad_input("invalid --volume {}: want ro or rw at its end", quoted(text));
         if (parts[2] == "ro") bind.access = run::Access::read_only;
     }
     return bind;
@@ -109,7 +111,8 @@ Result<int> LocalEngine::run(const RunRequest& request, ProgressSink& progress, 
     }
     spec.args = entrypoint;
     spec.args.insert(spec.args.end(), command.begin(), command.end());
-    if (spec.args.empty()) return bad_input("{} says no command to run", request.image).with_hint("write it after the image's name");
+    if (spec.args.empty())
+        return bad_input("{} says no command to run", request.image).with_hint("write it after the image's name");
     spec.env = config.config.env;
     for (const auto& entry : request.env) {
         if (entry.find('=') != std::string::npos) {
@@ -118,11 +121,14 @@ Result<int> LocalEngine::run(const RunRequest& request, ProgressSink& progress, 
             set_env(spec.env, entry + "=" + value);
         }
     }
-    if (request.tty && std::none_of(spec.env.begin(), spec.env.end(), [](const auto& e) { return e.starts_with("TERM="); })) {
+    if (request.tty &&
+        std::none_of(spec.env.begin(), spec.env.end(), [](const auto& e) { return e.starts_with("TERM="); })) {
         spec.env.emplace_back("TERM=xterm");
     }
     spec.user = request.user.empty() ? config.config.user : request.user;
-    spec.cwd = !request.workdir.empty() ? request.workdir : config.config.working_dir.empty() ? "/" : config.config.working_dir;
+    spec.cwd = !request.workdir.empty()            ? request.workdir
+               : config.config.working_dir.empty() ? "/"
+                                                   : config.config.working_dir;
     if (!spec.cwd.starts_with('/')) spec.cwd = "/" + spec.cwd;
     spec.hostname = request.hostname.empty() ? record.config.short_hex() : request.hostname;
     spec.network = request.network == "host"   ? run::NetworkMode::host
@@ -139,7 +145,8 @@ Result<int> LocalEngine::run(const RunRequest& request, ProgressSink& progress, 
     sys::OverlayPlan root;
     for (std::size_t i = 0; i < record.chain.layers.size(); ++i) {
         const auto& layers = record.chain.layers;
-        const bool again = std::find(layers.begin() + static_cast<std::ptrdiff_t>(i) + 1, layers.end(), layers[i]) != layers.end();
+        const bool again =
+            std::find(layers.begin() + static_cast<std::ptrdiff_t>(i) + 1, layers.end(), layers[i]) != layers.end();
         if (!again) root.lower.push_back(store_->layer_path(layers[i]));
     }
     root.upper = writable.host_path();

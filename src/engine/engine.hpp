@@ -18,10 +18,10 @@
 namespace cooper::engine {
 
 struct ImageRow {
-    std::string name;   // "docker.io/library/x:1"; empty for an image without a name
-    Digest id;          // config digest (index digest when several platforms)
-    Digest manifest;    // digest of the manifest or index
-    Timestamp created;  // of the image config; epoch when unknown
+    std::string name;              // "docker.io/library/x:1"; empty for an image without a name
+    Digest id;                     // config digest (index digest when several platforms)
+    Digest manifest;               // digest of the manifest or index
+    Timestamp created;             // of the image config; epoch when unknown
     std::uint64_t size_bytes = 0;  // unpacked content of all layers
 };
 
@@ -60,11 +60,11 @@ struct BuildRow {
 
 struct RunRequest {
     std::string image;
-    std::vector<std::string> command;     // empty = the image's
+    std::vector<std::string> command;       // empty = the image's
     std::optional<std::string> entrypoint;  // set and empty = none
-    std::vector<std::string> env;         // K=V or K (taken from the caller)
-    std::vector<std::string> volumes;     // HOST:CONTAINER[:ro]
-    std::vector<std::string> publish;     // [IP:]HOST:CONTAINER[/proto]
+    std::vector<std::string> env;           // K=V or K (taken from the caller)
+    std::vector<std::string> volumes;       // HOST:CONTAINER[:ro]
+    std::vector<std::string> publish;       // [IP:]HOST:CONTAINER[/proto]
     std::string workdir;
     std::string user;
     std::string hostname;
@@ -123,7 +123,8 @@ public:
     virtual Result<std::vector<InfoRow>> info() = 0;
 
     // Credentials. password empty = the stored ones are checked.
-    virtual Result<> login(const std::string& host, const std::string& user, const std::string& password, Stop stop) = 0;
+    virtual Result<> login(const std::string& host, const std::string& user, const std::string& password,
+                           Stop stop) = 0;
     virtual Result<> logout(const std::string& host) = 0;
 };
 

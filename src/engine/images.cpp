@@ -112,8 +112,8 @@ Result<std::vector<std::string>> LocalEngine::remove_image(const std::string& na
     const auto reference = oci::Reference::parse_normalized(name_or_id);
     const bool by_name = reference && reference->canonical() == image.name;
     if (!by_name && names.size() > 1 && force == Force::no) {
-        return fail(Code::failed_precondition, Blame::user, "image {} has {} names: {}", image.config.short_hex(), names.size(),
-                    join(names, ", "))
+        return fail(Code::failed_precondition, Blame::user, "image {} has {} names: {}", image.config.short_hex(),
+                    names.size(), join(names, ", "))
             .with_hint("name one of them, or remove all with -f");
     }
     std::vector<std::string> lines;
@@ -134,7 +134,8 @@ Result<> LocalEngine::tag_image(const std::string& source, const std::string& ta
     return store_->put_image(image, exporter::Packer::blobs_of(packed));
 }
 
-Result<store::ImageRecord> LocalEngine::ensure_image(const std::string& name, const std::optional<oci::Platform>& platform,
+Result<store::ImageRecord> LocalEngine::ensure_image(const std::string& name,
+                                                     const std::optional<oci::Platform>& platform,
                                                      source::ImageResolve mode, VertexProgress& progress, Stop stop) {
     source::ImageRequest request{.reference = TRY(oci::Reference::parse_normalized(name)),
                                  .platform = platform.value_or(oci::host_platform())};
@@ -182,7 +183,8 @@ Result<> LocalEngine::save_images(const std::vector<std::string>& names, int out
         const store::ImageRecord image = TRY(find_image(name));
         exporter::ArchiveImage one;
         one.image = TRY(packer_.repack(image, exporter::PackOptions{}, progress, stop));
-        if (const auto reference = oci::Reference::parse_normalized(name); reference && reference->canonical() == image.name) {
+        if (const auto reference = oci::Reference::parse_normalized(name);
+            reference && reference->canonical() == image.name) {
             one.names = {image.name};
         }
         images.push_back(std::move(one));
@@ -197,7 +199,8 @@ Result<std::vector<std::string>> LocalEngine::load_images(int in_fd, Stop stop) 
     if (!copy.valid()) return fail_errno(errno, "read the archive");
     auto source = std::make_unique<sys::FdSource>(std::move(copy));
     std::vector<std::string> loaded;
-    for (auto& image : TRY(exporter::load_archive(*store_, std::move(source), oci::host_platform(), exporter::LoadLimits{}, progress, stop))) {
+    for (auto& image : TRY(exporter::load_archive(*store_, std::move(source), oci::host_platform(),
+                                                  exporter::LoadLimits{}, progress, stop))) {
         std::vector<std::string> names = image.names;
         if (names.empty()) names = {image.record.config.to_string()};
         for (const auto& name : names) {
@@ -218,7 +221,8 @@ Result<std::string> LocalEngine::inspect_image(const std::string& name) {
     out["RepoTags"] = json::array();
     for (const auto& other : TRY(store_->images())) {
         const auto reference = oci::Reference::parse_normalized(other.name);
-        if (other.config == image.config && !is_unnamed(other.name) && reference) out["RepoTags"].push_back(reference->familiar());
+        if (other.config == image.config && !is_unnamed(other.name) && reference)
+            out["RepoTags"].push_back(reference->familiar());
     }
     out["Digest"] = image.target.digest.to_string();
     out["MediaType"] = image.target.media_type;

@@ -92,8 +92,12 @@ LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
       trees_(*store_, *this, cores()),
       packer_(
           *store_,
-          [this](store::LayerId id, VertexProgress& progress, const Stop& stop) { return images_.materialize(id, &progress, stop); },
-          [this](const store::LazyLayer& lazy, const Stop& stop) { return images_.open_blob(lazy.blob, lazy.reference, stop); },
+          [this](store::LayerId id, VertexProgress& progress, const Stop& stop) {
+              return images_.materialize(id, &progress, stop);
+          },
+          [this](const store::LazyLayer& lazy, const Stop& stop) {
+              return images_.open_blob(lazy.blob, lazy.reference, stop);
+          },
           cores()),
       solver_cache_(*store_),
       solver_results_(*store_) {}
@@ -123,7 +127,7 @@ Result<> LocalEngine::collect_garbage() {
                                [&](const store::Row& row) { used = static_cast<std::uint64_t>(row.integer(0)); }));
     std::uint64_t keep = config_.gc.keep_storage_bytes;
     if (keep == 0) {
-        struct statvfs disk {};
+        struct statvfs disk{};
         if (::statvfs(store_->root().c_str(), &disk) != 0) return fail_errno(errno, "size of the disk");
         keep = std::max<std::uint64_t>(disk.f_blocks * disk.f_frsize / 10, 2'000'000'000);
     }
@@ -154,7 +158,8 @@ Result<PruneResponse> LocalEngine::prune(const PruneRequest& request) {
     options.keep_bytes = request.keep_storage_bytes;
     for (const auto& filter : request.filters) {
         const auto [key, value] = cut(filter, '=');
-        if (!value) return bad_input("invalid filter {}", quoted(filter)).with_hint("until=24h, type==exec.cachemount, id==…");
+        if (!value)
+            return bad_input("invalid filter {}", quoted(filter)).with_hint("until=24h, type==exec.cachemount, id==…");
         std::string_view text = *value;
         if (text.starts_with('=')) text.remove_prefix(1);
         if (key == "until" || key == "unused-for") {
@@ -177,7 +182,8 @@ Result<PruneResponse> LocalEngine::prune(const PruneRequest& request) {
 Result<std::vector<BuildRow>> LocalEngine::list_builds() {
     std::vector<BuildRow> rows;
     for (const auto& build : TRY(store_->builds())) {
-        rows.push_back({build.ref, build.description, build.started, build.completed, build.error, build.steps, build.cached_steps});
+        rows.push_back({build.ref, build.description, build.started, build.completed, build.error, build.steps,
+                        build.cached_steps});
     }
     return rows;
 }
@@ -198,7 +204,8 @@ Result<std::string> LocalEngine::build_log(const std::string& ref) {
 }
 
 Result<std::vector<InfoRow>> LocalEngine::info() {
-    std::vector<InfoRow> rows = {{"Version", COOPER_VERSION}, {"Root", store_->root()}, {"Cores", std::to_string(cores())}};
+    std::vector<InfoRow> rows = {
+        {"Version", COOPER_VERSION}, {"Root", store_->root()}, {"Cores", std::to_string(cores())}};
     const auto executor = this->executor();
     rows.push_back({"Executor", executor ? (*executor)->describe() : executor.error().to_string()});
     rows.push_back({"Platform", oci::format_platform(oci::host_platform())});

@@ -54,7 +54,8 @@ void Recorder::emit(ProgressEvent event) {
             const auto index = state->index.find(log->vertex);
             const double at = seconds_between(state->started[log->vertex], log->timestamp);
             if (index != state->index.end()) {
-                for (const auto& text : split(trim(log->data), '\n')) line(index->second, fmt::format("{:.3f} {}", at, text));
+                for (const auto& text : split(trim(log->data), '\n'))
+                    line(index->second, fmt::format("{:.3f} {}", at, text));
             }
         } else if (const auto* warning = std::get_if<WarningEvent>(&event)) {
             const auto index = state->index.find(warning->vertex);

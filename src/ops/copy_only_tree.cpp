@@ -25,7 +25,9 @@ public:
     Result<std::string> read_link(const std::string& name, const Node& node) const override {
         return inner_->read_link(name, node);
     }
-    Result<Xattrs> xattrs(const std::string& name, const Node& node) const override { return inner_->xattrs(name, node); }
+    Result<Xattrs> xattrs(const std::string& name, const Node& node) const override {
+        return inner_->xattrs(name, node);
+    }
     Result<Xattrs> self_xattrs() const override { return inner_->self_xattrs(); }
     int link_fd(const Node& /*node*/) const override { return -1; }
     std::uint64_t link_domain(const Node& node) const override { return inner_->link_domain(node); }

@@ -29,7 +29,8 @@ struct Environment {
     source::HttpSource& http;
     source::GitSource& git;
     // A local context of this build by its name and the attributes of the operation that wants it.
-    std::function<Result<solver::SharedResult>(const std::string& name, const std::map<std::string, std::string>& attributes)>
+    std::function<Result<solver::SharedResult>(const std::string& name,
+                                               const std::map<std::string, std::string>& attributes)>
         local;
     // The host path behind the store id of an oci-layout:// source.
     std::function<Result<std::string>(const std::string& store_id)> oci_layout;

@@ -12,7 +12,7 @@ namespace cooper::ops {
 struct ExecParts {
     llb::ExecOp op;
     llb::OpCacheInfo cache;
-    std::string description;  // the vertex's name
+    std::string description;          // the vertex's name
     bool clear_cache_mounts = false;  // --no-cache: cache mounts begin empty (L016)
 };
 
@@ -22,7 +22,8 @@ public:
 
     Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override;
     bool cache_map_is_cheap() const override { return true; }
-    Result<Digest> content_digest(std::size_t input, const solver::SharedResult& result, solver::OpContext& context) override;
+    Result<Digest> content_digest(std::size_t input, const solver::SharedResult& result,
+                                  solver::OpContext& context) override;
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
                                                       solver::OpContext& context) override;
     solver::PoolKind pool() const override { return solver::PoolKind::exec; }

@@ -44,8 +44,10 @@ Result<solver::CacheMapPart> FileOp::cache_map(std::size_t /*index*/, solver::Op
     return to_cache_map(cache_);
 }
 
-Result<Digest> FileOp::content_digest(std::size_t input, const solver::SharedResult& result, solver::OpContext& context) {
-    return environment_.trees.digest(result, to_selectors(cache_.inputs.at(input).content), context.progress, context.stop);
+Result<Digest> FileOp::content_digest(std::size_t input, const solver::SharedResult& result,
+                                      solver::OpContext& context) {
+    return environment_.trees.digest(result, to_selectors(cache_.inputs.at(input).content), context.progress,
+                                     context.stop);
 }
 
 namespace {
@@ -89,11 +91,13 @@ private:
         std::unique_ptr<snapshot::LayerBuilder> builder;
     };
     struct State {
-        std::unique_ptr<Work> work;        // in work, or
+        std::unique_ptr<Work> work;         // in work, or
         std::optional<store::Chain> chain;  // finished
     };
 
-    [[nodiscard]] bool is_action(std::int64_t index) const { return index >= static_cast<std::int64_t>(inputs_.size()); }
+    [[nodiscard]] bool is_action(std::int64_t index) const {
+        return index >= static_cast<std::int64_t>(inputs_.size());
+    }
 
     // Whether an action after `after` still wants state `index`.
     [[nodiscard]] bool wanted_later(std::int64_t index, std::size_t after) const {
@@ -129,7 +133,8 @@ private:
     Result<snapshot::TreeRef> tree_at(std::int64_t index) {
         if (index < 0) return snapshot::empty_tree();
         if (!is_action(index)) {
-            return op_.environment_.trees.tree(inputs_[static_cast<std::size_t>(index)], context_.progress, context_.stop);
+            return op_.environment_.trees.tree(inputs_[static_cast<std::size_t>(index)], context_.progress,
+                                               context_.stop);
         }
         const store::Chain chain = TRY(chain_at(index));
         return op_.environment_.trees.tree(make_result(chain), context_.progress, context_.stop);
@@ -201,7 +206,8 @@ private:
         auto layers = op_.environment_.trees.layer_dirs(store::Chain{{*id}});
         if (!layers) return {};
         earlier_.emplace(layer::EarlierCopy{
-            TRY(snapshot::ChainView::create(std::move(*layers), snapshot::ChainView::TopLayer::committed)), std::move(table)});
+            TRY(snapshot::ChainView::create(std::move(*layers), snapshot::ChainView::TopLayer::committed)),
+            std::move(table)});
         return {};
     }
 

@@ -12,7 +12,8 @@ namespace cooper::ops {
 class FileOp final : public solver::Op {
 public:
     // description: the vertex's name, kept with the layers it makes.
-    FileOp(Environment& environment, llb::FileOp op, std::size_t inputs, llb::OpCacheInfo cache, std::string description)
+    FileOp(Environment& environment, llb::FileOp op, std::size_t inputs, llb::OpCacheInfo cache,
+           std::string description)
         : environment_(environment),
           op_(std::move(op)),
           inputs_(inputs),
@@ -21,7 +22,8 @@ public:
 
     Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override;
     bool cache_map_is_cheap() const override { return true; }
-    Result<Digest> content_digest(std::size_t input, const solver::SharedResult& result, solver::OpContext& context) override;
+    Result<Digest> content_digest(std::size_t input, const solver::SharedResult& result,
+                                  solver::OpContext& context) override;
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
                                                       solver::OpContext& context) override;
     solver::PoolKind pool() const override { return solver::PoolKind::cpu; }

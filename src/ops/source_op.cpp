@@ -167,8 +167,8 @@ Result<std::shared_ptr<solver::Op>> make_source_op(Environment& environment, Sou
         const auto store_id = parts.op.attrs.find("oci.store");
         if (store_id == parts.op.attrs.end()) return bad_input("{}: no store is named", identifier);
         const std::string id = store_id->second;
-        op = std::make_shared<OciLayoutSourceOp>(
-            environment, TRY(source::image_request(rest, parts.platform, parts.op.attrs)), id);
+        op = std::make_shared<OciLayoutSourceOp>(environment,
+                                                 TRY(source::image_request(rest, parts.platform, parts.op.attrs)), id);
     } else if (scheme == "http" || scheme == "https") {
         op = std::make_shared<HttpSourceOp>(environment, TRY(source::http_request(identifier, parts.op.attrs)));
     } else if (scheme == "git") {

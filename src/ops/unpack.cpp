@@ -38,7 +38,8 @@ public:
         return {};
     }
 
-    Result<> file(const std::string& path, const layer::ArchiveMetadata& metadata, std::uint64_t size, ByteSource& body) override {
+    Result<> file(const std::string& path, const layer::ArchiveMetadata& metadata, std::uint64_t size,
+                  ByteSource& body) override {
         const auto [parent, name] = TRY(free_place(path));
         const sys::Fd spool(::memfd_create("archive-entry", MFD_CLOEXEC));
         if (!spool.valid()) return fail_errno(errno, "buffer for an archive entry");
@@ -54,12 +55,14 @@ public:
         return {};
     }
 
-    Result<> symlink(const std::string& path, const std::string& link, const layer::ArchiveMetadata& metadata) override {
+    Result<> symlink(const std::string& path, const std::string& link,
+                     const layer::ArchiveMetadata& metadata) override {
         const auto [parent, name] = TRY(free_place(path));
         return parent->put_symlink(name, link, meta_of(metadata));
     }
 
-    Result<> hard_link(const std::string& path, const std::string& link, const layer::ArchiveMetadata& /*metadata*/) override {
+    Result<> hard_link(const std::string& path, const std::string& link,
+                       const layer::ArchiveMetadata& /*metadata*/) override {
         const auto [parent, name] = TRY(free_place(path));
         const auto [link_parent, link_name] = TRY(place(link));
         return parent->put_hard_link(name, *link_parent, link_name);
@@ -141,8 +144,9 @@ Result<bool> unpack_if_archive(const snapshot::Tree& source, const std::string& 
         made.gid = owner->gid;
     }
     TRY(target.make_dirs(TRY(target.view()->resolve(below.empty() ? "/" : below)), made, nullptr));
-    TRY_CONTEXT(layer::extract_archive(std::make_unique<sys::FdSource>(std::move(file)), sink, layer::ArchiveLimits{}, stop),
-                "unpack {}", path);
+    TRY_CONTEXT(
+        layer::extract_archive(std::make_unique<sys::FdSource>(std::move(file)), sink, layer::ArchiveLimits{}, stop),
+        "unpack {}", path);
     return true;
 }
 

@@ -36,7 +36,7 @@ private:
 };
 
 bool is_socket(const std::string& path) {
-    struct stat st {};
+    struct stat st{};
     return ::stat(path.c_str(), &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
@@ -83,9 +83,11 @@ Result<std::unique_ptr<LocalSession>> LocalSession::create(std::map<std::string,
                                                            std::string scratch_dir) {
     for (const auto& [id, secret] : secrets) {
         if (!secret.env.empty()) continue;
-        struct stat st {};
-        if (::stat(secret.file.c_str(), &st) != 0) return fail_errno(errno, fmt::format("secret {}: {}", id, secret.file));
-        if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)) return bad_input("secret {}: {} is not a file", id, secret.file);
+        struct stat st{};
+        if (::stat(secret.file.c_str(), &st) != 0)
+            return fail_errno(errno, fmt::format("secret {}: {}", id, secret.file));
+        if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+            return bad_input("secret {}: {} is not a file", id, secret.file);
         if (st.st_size > static_cast<off_t>(kMaxSecret)) {
             return bad_input("secret {}: {} is larger than 512 KiB", id, secret.file);
         }
@@ -137,7 +139,8 @@ Result<std::string> LocalSession::agent_socket(const std::string& id) {
     return agent->socket;
 }
 
-Result<std::unique_ptr<SshSocket>> LocalSession::open_ssh(const std::string& id, const SocketOwner& owner, Stop /*stop*/) {
+Result<std::unique_ptr<SshSocket>> LocalSession::open_ssh(const std::string& id, const SocketOwner& owner,
+                                                          Stop /*stop*/) {
     if (!ssh_.contains(id)) return std::unique_ptr<SshSocket>{};
     const std::string target = TRY(agent_socket(id));
     sys::TempDir dir = TRY(sys::TempDir::create(scratch_dir_, "ssh-"));

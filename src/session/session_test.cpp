@@ -37,7 +37,8 @@ TEST_F(SessionTest, SecretsComeFromFilesAndVariables) {
 }
 
 TEST_F(SessionTest, MissingAndHugeSecretsAreRefusedAtOnce) {
-    EXPECT_EQ(LocalSession::create({{"x", {dir_.path() + "/no", ""}}}, {}, dir_.path()).error().code(), Code::not_found);
+    EXPECT_EQ(LocalSession::create({{"x", {dir_.path() + "/no", ""}}}, {}, dir_.path()).error().code(),
+              Code::not_found);
     const std::string huge = write("huge", std::string((512U << 10U) + 1, 'x'));
     EXPECT_FALSE(LocalSession::create({{"x", {huge, ""}}}, {}, dir_.path()));
 }
@@ -72,7 +73,7 @@ TEST_F(SessionTest, KeysAreServedByAnAgentOfOurOwn) {
     const auto session = std::move(*LocalSession::create({}, {{"default", {dir_.path() + "/key"}}}, dir_.path()));
     EXPECT_EQ(*session->open_ssh("other", {}, {}), nullptr);
     const auto socket = std::move(*session->open_ssh("default", {.uid = 0, .gid = 0, .mode = 0640}, {}));
-    struct stat st {};
+    struct stat st{};
     ASSERT_EQ(::stat(socket->host_path().c_str(), &st), 0);
     EXPECT_EQ(st.st_mode & 07777U, 0640U);
     sys::SpawnSpec list;

@@ -48,7 +48,8 @@ bool pump(int from, int to) {
 
 }  // namespace
 
-Result<std::unique_ptr<SocketForward>> SocketForward::start(const std::string& listen_path, const std::string& target_path) {
+Result<std::unique_ptr<SocketForward>> SocketForward::start(const std::string& listen_path,
+                                                            const std::string& target_path) {
     auto forward = std::unique_ptr<SocketForward>(new SocketForward);
     const sockaddr_un address = TRY(address_of(listen_path));
     TRY(address_of(target_path));

@@ -1,8 +1,7 @@
 // Blobs: files named by their digest, written once. A name is given only to bytes whose digest has been
 // computed on the way in.
-#include "store/store.hpp"
-
 #include "base/text.hpp"
+#include "store/store.hpp"
 
 #include <cerrno>
 #include <fcntl.h>
@@ -23,7 +22,8 @@ Result<Ingest> Store::begin_blob() {
 }
 
 Result<Ingest> Store::resume_blob(const Digest& digest, const Stop& stop) {
-    if (digest.algorithm() != Digest::Algorithm::sha256) return bad_input("only sha256 blobs are supported: {}", digest.to_string());
+    if (digest.algorithm() != Digest::Algorithm::sha256)
+        return bad_input("only sha256 blobs are supported: {}", digest.to_string());
     Ingest ingest;
     ingest.store_ = this;
     ingest.resumable_ = true;
@@ -31,8 +31,8 @@ Result<Ingest> Store::resume_blob(const Digest& digest, const Stop& stop) {
     // One writer at a time; the lock is on the file itself, so it is opened again when it was renamed away.
     while (true) {
         ingest.lock_ = TRY(sys::FileLock::acquire_at(dir_.fd(), ingest.name_, sys::LockMode::exclusive, stop));
-        struct stat locked {};
-        struct stat named {};
+        struct stat locked{};
+        struct stat named{};
         if (::fstat(ingest.lock_.fd(), &locked) == 0 && ::fstatat(dir_.fd(), ingest.name_.c_str(), &named, 0) == 0 &&
             locked.st_ino == named.st_ino) {
             break;
@@ -72,7 +72,8 @@ Result<oci::Descriptor> Ingest::commit(const std::optional<Digest>& expected) &&
     const Digest actual = hash_.finish();
     if (expected && *expected != actual) {
         discard();
-        return fail(Code::data_loss, Blame::world, "wrong digest: wanted {}, got {}", expected->to_string(), actual.to_string());
+        return fail(Code::data_loss, Blame::world, "wrong digest: wanted {}, got {}", expected->to_string(),
+                    actual.to_string());
     }
     const std::string path = store_->blob_path(actual);
     ::fchmod(file_.get(), 0644);
@@ -100,7 +101,7 @@ Result<oci::Descriptor> Store::put_blob(std::string_view bytes, std::string medi
 }
 
 Result<std::optional<std::uint64_t>> Store::blob_size(const Digest& digest) {
-    struct stat st {};
+    struct stat st{};
     if (::fstatat(dir_.fd(), blob_path(digest).c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
         if (errno == ENOENT) return std::optional<std::uint64_t>{};
         return fail_errno(errno, "blob " + digest.to_string());
@@ -118,7 +119,8 @@ Result<std::string> Store::read_blob(const Digest& digest, std::size_t limit_byt
     if (codec::sha256_of(bytes) != digest) {
         // Lost with the power before it was on the disk; better gone than wrong.
         ::unlinkat(dir_.fd(), blob_path(digest).c_str(), 0);
-        return fail(Code::data_loss, Blame::world, "blob {} was damaged on disk and has been removed", digest.to_string())
+        return fail(Code::data_loss, Blame::world, "blob {} was damaged on disk and has been removed",
+                    digest.to_string())
             .with_hint("run the command again: it will be fetched or made anew");
     }
     return bytes;

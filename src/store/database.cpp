@@ -23,15 +23,21 @@ Error Database::failure(std::string_view what) const {
         return hint.empty() ? e : e.with_hint(std::string(hint));
     };
     switch (code) {
-        case SQLITE_FULL: return error(Code::resource_exhausted, "free some disk space: cooper prune");
+        case SQLITE_FULL:
+            return error(Code::resource_exhausted, "free some disk space: cooper prune");
         case SQLITE_READONLY:
         case SQLITE_CANTOPEN:
-        case SQLITE_PERM: return error(Code::permission_denied, "the state directory must be writable: --root DIR chooses another");
+        case SQLITE_PERM:
+            return error(Code::permission_denied, "the state directory must be writable: --root DIR chooses another");
         case SQLITE_CORRUPT:
-        case SQLITE_NOTADB: return error(Code::data_loss, "");
-        case SQLITE_BUSY: return error(Code::unavailable, "another cooper holds the state database; try again");
-        case SQLITE_IOERR: return error(Code::unavailable, "is the disk full or failing?");
-        default: return error(Code::internal, "");
+        case SQLITE_NOTADB:
+            return error(Code::data_loss, "");
+        case SQLITE_BUSY:
+            return error(Code::unavailable, "another cooper holds the state database; try again");
+        case SQLITE_IOERR:
+            return error(Code::unavailable, "is the disk full or failing?");
+        default:
+            return error(Code::internal, "");
     }
 }
 

@@ -31,7 +31,8 @@ Result<> empty_dir(int dir, int depth, int shelf, std::uint64_t& shelved) {
             if (!child.valid()) return fail_errno(errno, "remove " + entry.name);
             TRY(empty_dir(child.get(), depth + 1, shelf, shelved));
         }
-        if (::unlinkat(dir, name, AT_REMOVEDIR) != 0 && errno != ENOENT) return fail_errno(errno, "remove " + entry.name);
+        if (::unlinkat(dir, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+            return fail_errno(errno, "remove " + entry.name);
     }
     return {};
 }
@@ -50,7 +51,8 @@ Result<> remove_deep_tree(const sys::RootedDir& root, const std::string& name) {
             TRY(empty_dir(dir.get(), 0, dir.get(), shelved));
         }
     }
-    if (::unlinkat(root.fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) return fail_errno(errno, "remove " + name);
+    if (::unlinkat(root.fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+        return fail_errno(errno, "remove " + name);
     return {};
 }
 

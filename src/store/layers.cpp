@@ -1,8 +1,7 @@
 // Layers: directories committed by rename, with a row each. Invariant: a row with on_disk = 1 has its
 // directory; a directory without a row is garbage that the next draft with that number removes.
-#include "store/store.hpp"
-
 #include "base/text.hpp"
+#include "store/store.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -53,10 +52,11 @@ Result<LayerId> LayerDraft::commit(const LayerInfo& info) && {
     TRY(store.database_->transaction([&]() -> Result<> {
         const std::int64_t now = store.now();
         if (lazy_ == 0) {
-            id = TRY(store.database_->insert(
-                "INSERT INTO layers(on_disk, description, record_type, size, created, used, diff_id) VALUES(1, ?, ?, ?, ?, ?, ?)",
-                {info.description, info.record_type, static_cast<std::int64_t>(info.size_bytes), now, now,
-                 info.diff_id ? Value(info.diff_id->to_string()) : Value(nullptr)}));
+            id = TRY(
+                store.database_->insert("INSERT INTO layers(on_disk, description, record_type, size, created, used, "
+                                        "diff_id) VALUES(1, ?, ?, ?, ?, ?, ?)",
+                                        {info.description, info.record_type, static_cast<std::int64_t>(info.size_bytes),
+                                         now, now, info.diff_id ? Value(info.diff_id->to_string()) : Value(nullptr)}));
         } else {
             TRY(store.database_->run("UPDATE layers SET on_disk = 1, size = ?, used = ? WHERE id = ?",
                                      {static_cast<std::int64_t>(info.size_bytes), now, id}));
@@ -83,14 +83,18 @@ Result<LayerId> Store::add_lazy_layer(const Digest& diff_id, const LazyLayer& la
     TRY(database_->transaction([&]() -> Result<> {
         if (const auto found = TRY(find_layer(diff_id))) {
             id = *found;
-            TRY(database_->run("UPDATE layers SET lazy_reference = ?, lazy_blob = ? WHERE id = ? AND on_disk = 0",
-                               {lazy.reference, fmt::format("{} {} {}", lazy.blob.digest.to_string(), lazy.blob.size, lazy.blob.media_type), id}));
+            TRY(database_->run(
+                "UPDATE layers SET lazy_reference = ?, lazy_blob = ? WHERE id = ? AND on_disk = 0",
+                {lazy.reference,
+                 fmt::format("{} {} {}", lazy.blob.digest.to_string(), lazy.blob.size, lazy.blob.media_type), id}));
         } else {
             id = TRY(database_->insert(
-                "INSERT INTO layers(on_disk, description, record_type, size, created, used, diff_id, lazy_blob, lazy_reference) "
+                "INSERT INTO layers(on_disk, description, record_type, size, created, used, diff_id, lazy_blob, "
+                "lazy_reference) "
                 "VALUES(0, ?, 'regular', 0, ?, ?, ?, ?, ?)",
                 {"pulled from " + lazy.reference, now(), now(), diff_id.to_string(),
-                 fmt::format("{} {} {}", lazy.blob.digest.to_string(), lazy.blob.size, lazy.blob.media_type), lazy.reference}));
+                 fmt::format("{} {} {}", lazy.blob.digest.to_string(), lazy.blob.size, lazy.blob.media_type),
+                 lazy.reference}));
         }
         return database_->run("INSERT OR IGNORE INTO holds VALUES(?, ?)", {lease, id});
     }));
@@ -107,7 +111,8 @@ Result<std::optional<LayerId>> Store::find_layer(const Digest& diff_id) {
 }
 
 Result<std::optional<LayerDraft>> Store::begin_materialize(LayerId id, const Stop& stop) {
-    sys::FileLock lock = TRY(sys::FileLock::acquire_at(dir_.fd(), fmt::format("locks/layer-{}", id), sys::LockMode::exclusive, stop));
+    sys::FileLock lock =
+        TRY(sys::FileLock::acquire_at(dir_.fd(), fmt::format("locks/layer-{}", id), sys::LockMode::exclusive, stop));
     if (TRY(layer(id)).on_disk) {
         ::unlinkat(dir_.fd(), fmt::format("locks/layer-{}", id).c_str(), 0);
         return std::optional<LayerDraft>{};
@@ -121,30 +126,31 @@ Result<std::optional<LayerDraft>> Store::begin_materialize(LayerId id, const Sto
 Result<LayerRecord> Store::layer(LayerId id) {
     std::optional<LayerRecord> found;
     const std::array<Value, 1> values = {id};
-    TRY(database_->run("SELECT on_disk, description, record_type, size, diff_id, lazy_blob, lazy_reference FROM layers WHERE id = ?",
-                       values, [&](const Row& row) {
-                           LayerRecord record;
-                           record.id = id;
-                           record.on_disk = row.integer(0) == 1;
-                           record.info.description = row.text(1);
-                           record.info.record_type = row.text(2);
-                           record.info.size_bytes = static_cast<std::uint64_t>(row.integer(3));
-                           if (!row.is_null(4)) {
-                               if (auto diff_id = Digest::parse(row.text(4))) record.info.diff_id = *diff_id;
-                           }
-                           if (!row.is_null(5)) {
-                               const auto parts = split(row.text(5), ' ');
-                               LazyLayer lazy;
-                               lazy.reference = row.text(6);
-                               if (parts.size() == 3) {
-                                   lazy.blob.digest = Digest::parse(parts[0]).value_or(Digest{});
-                                   lazy.blob.size = static_cast<decltype(lazy.blob.size)>(parse_int(parts[1]).value_or(0));
-                                   lazy.blob.media_type = parts[2];
-                               }
-                               record.lazy = std::move(lazy);
-                           }
-                           found = std::move(record);
-                       }));
+    TRY(database_->run(
+        "SELECT on_disk, description, record_type, size, diff_id, lazy_blob, lazy_reference FROM layers WHERE id = ?",
+        values, [&](const Row& row) {
+            LayerRecord record;
+            record.id = id;
+            record.on_disk = row.integer(0) == 1;
+            record.info.description = row.text(1);
+            record.info.record_type = row.text(2);
+            record.info.size_bytes = static_cast<std::uint64_t>(row.integer(3));
+            if (!row.is_null(4)) {
+                if (auto diff_id = Digest::parse(row.text(4))) record.info.diff_id = *diff_id;
+            }
+            if (!row.is_null(5)) {
+                const auto parts = split(row.text(5), ' ');
+                LazyLayer lazy;
+                lazy.reference = row.text(6);
+                if (parts.size() == 3) {
+                    lazy.blob.digest = Digest::parse(parts[0]).value_or(Digest{});
+                    lazy.blob.size = static_cast<decltype(lazy.blob.size)>(parse_int(parts[1]).value_or(0));
+                    lazy.blob.media_type = parts[2];
+                }
+                record.lazy = std::move(lazy);
+            }
+            found = std::move(record);
+        }));
     if (!found) return fail(Code::not_found, Blame::world, "layer {} is not in the store any more", id);
     return *found;
 }
@@ -164,14 +170,15 @@ Result<> Store::add_layer_blob(LayerId id, const LayerBlob& blob) {
 Result<std::vector<LayerBlob>> Store::layer_blobs(LayerId id) {
     std::vector<LayerBlob> blobs;
     const std::array<Value, 1> values = {id};
-    TRY(database_->run("SELECT compression, media_type, digest, size FROM layer_blobs WHERE layer = ?", values, [&](const Row& row) {
-        LayerBlob blob;
-        blob.compression = row.text(0);
-        blob.blob.media_type = row.text(1);
-        blob.blob.digest = Digest::parse(row.text(2)).value_or(Digest{});
-        blob.blob.size = static_cast<decltype(blob.blob.size)>(row.integer(3));
-        blobs.push_back(std::move(blob));
-    }));
+    TRY(database_->run("SELECT compression, media_type, digest, size FROM layer_blobs WHERE layer = ?", values,
+                       [&](const Row& row) {
+                           LayerBlob blob;
+                           blob.compression = row.text(0);
+                           blob.blob.media_type = row.text(1);
+                           blob.blob.digest = Digest::parse(row.text(2)).value_or(Digest{});
+                           blob.blob.size = static_cast<decltype(blob.blob.size)>(row.integer(3));
+                           blobs.push_back(std::move(blob));
+                       }));
     return blobs;
 }
 

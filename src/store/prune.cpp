@@ -35,7 +35,7 @@ std::uint64_t tree_bytes(const std::string& host_path) {
         const auto entries = sys::list_dir(dir.get());
         if (!entries) continue;
         for (const auto& entry : *entries) {
-            struct stat st {};
+            struct stat st{};
             if (::fstatat(dir.get(), entry.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
             if (S_ISDIR(st.st_mode)) {
                 if (path.size() < 3000) pending.push_back(path + "/" + entry.name);
@@ -66,32 +66,34 @@ Result<std::vector<UsageRecord>> Store::usage() {
     std::set<LayerId> held;
     TRY(database_->run("SELECT DISTINCT layer FROM holds", {}, [&](const Row& row) { held.insert(row.integer(0)); }));
     std::vector<UsageRecord> records;
-    TRY(database_->run("SELECT id, description, record_type, size, created, used, uses FROM layers WHERE on_disk = 1 ORDER BY used",
-                       {}, [&](const Row& row) {
+    TRY(database_->run(
+        "SELECT id, description, record_type, size, created, used, uses FROM layers WHERE on_disk = 1 ORDER BY used",
+        {}, [&](const Row& row) {
+            UsageRecord record;
+            record.id = fmt::format("layer-{}", row.integer(0));
+            record.description = row.text(1);
+            record.record_type = row.text(2);
+            record.size_bytes = static_cast<std::uint64_t>(row.integer(3));
+            record.created = at(row.integer(4));
+            record.last_used = at(row.integer(5));
+            record.usage_count = row.integer(6);
+            record.shared = rooted.contains(row.integer(0));
+            record.in_use = record.shared || held.contains(row.integer(0));
+            records.push_back(std::move(record));
+        }));
+    TRY(database_->run("SELECT id, description, created, used, uses FROM cache_mounts ORDER BY used", {},
+                       [&](const Row& row) {
                            UsageRecord record;
-                           record.id = fmt::format("layer-{}", row.integer(0));
+                           record.id = fmt::format("mount-{}", row.integer(0));
                            record.description = row.text(1);
-                           record.record_type = row.text(2);
-                           record.size_bytes = static_cast<std::uint64_t>(row.integer(3));
-                           record.created = at(row.integer(4));
-                           record.last_used = at(row.integer(5));
-                           record.usage_count = row.integer(6);
-                           record.shared = rooted.contains(row.integer(0));
-                           record.in_use = record.shared || held.contains(row.integer(0));
+                           record.record_type = "exec.cachemount";
+                           record.mutable_record = true;
+                           record.created = at(row.integer(2));
+                           record.last_used = at(row.integer(3));
+                           record.usage_count = row.integer(4);
+                           record.size_bytes = tree_bytes(fmt::format("{}/cache-mounts/{}/fs", root_, row.integer(0)));
                            records.push_back(std::move(record));
                        }));
-    TRY(database_->run("SELECT id, description, created, used, uses FROM cache_mounts ORDER BY used", {}, [&](const Row& row) {
-        UsageRecord record;
-        record.id = fmt::format("mount-{}", row.integer(0));
-        record.description = row.text(1);
-        record.record_type = "exec.cachemount";
-        record.mutable_record = true;
-        record.created = at(row.integer(2));
-        record.last_used = at(row.integer(3));
-        record.usage_count = row.integer(4);
-        record.size_bytes = tree_bytes(fmt::format("{}/cache-mounts/{}/fs", root_, row.integer(0)));
-        records.push_back(std::move(record));
-    }));
     return records;
 }
 
@@ -112,10 +114,12 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
         // What is rooted now, under the write lock.
         std::set<LayerId> rooted;
         TRY(database_->run("SELECT chain FROM images", {}, [&](const Row& row) { add_chain(rooted, row.text(0)); }));
-        TRY(database_->run("SELECT DISTINCT layer FROM holds", {}, [&](const Row& row) { rooted.insert(row.integer(0)); }));
+        TRY(database_->run("SELECT DISTINCT layer FROM holds", {},
+                           [&](const Row& row) { rooted.insert(row.integer(0)); }));
         if (!options.all) {
             // Only what no cache record can lead to.
-            TRY(database_->run("SELECT DISTINCT result FROM results", {}, [&](const Row& row) { add_chain(rooted, row.text(0)); }));
+            TRY(database_->run("SELECT DISTINCT result FROM results", {},
+                               [&](const Row& row) { add_chain(rooted, row.text(0)); }));
         }
         for (auto& record : records) {  // least recently used first
             if (!record.id.starts_with("layer-")) continue;
@@ -132,7 +136,8 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
         const std::set<LayerId> gone(layers.begin(), layers.end());
         TRY(database_->run("SELECT DISTINCT result FROM results", {}, [&](const Row& row) {
             const auto chain = Chain::parse(row.text(0));
-            if (!chain || std::any_of(chain->layers.begin(), chain->layers.end(), [&](LayerId id) { return gone.contains(id); })) {
+            if (!chain || std::any_of(chain->layers.begin(), chain->layers.end(),
+                                      [&](LayerId id) { return gone.contains(id); })) {
                 dead.push_back(row.text(0));
             }
         }));
@@ -150,7 +155,8 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
         if (!options.all && options.equals.empty() && !options.used_before) continue;  // only asked for
         if (!passes(record, options) || kept <= options.keep_bytes) continue;
         const std::string number = record.id.substr(6);
-        const auto lock = TRY(sys::FileLock::try_acquire_at(dir_.fd(), "locks/cache-" + number, sys::LockMode::exclusive));
+        const auto lock =
+            TRY(sys::FileLock::try_acquire_at(dir_.fd(), "locks/cache-" + number, sys::LockMode::exclusive));
         if (!lock) continue;  // in use
         TRY(database_->run("DELETE FROM cache_mounts WHERE id = ?", {parse_int(number).value_or(0)}));
         TRY(remove_deep_tree(dir_, "cache-mounts/" + number));
@@ -160,9 +166,10 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
 
     // Blobs that nothing names any more. Young ones may be on their way into a manifest.
     std::set<std::string> named;
-    TRY(database_->run("SELECT digest FROM image_blobs UNION SELECT digest FROM layer_blobs UNION SELECT digest FROM images "
-                       "UNION SELECT config FROM images",
-                       {}, [&](const Row& row) { named.insert(row.text(0)); }));
+    TRY(database_->run(
+        "SELECT digest FROM image_blobs UNION SELECT digest FROM layer_blobs UNION SELECT digest FROM images "
+        "UNION SELECT config FROM images",
+        {}, [&](const Row& row) { named.insert(row.text(0)); }));
     if (!options.all) {
         // A resolved base image is remembered by fact: its manifest and config keep offline builds going.
         TRY(database_->run("SELECT value FROM facts", {}, [&](const Row& row) {
@@ -180,7 +187,7 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
     const sys::RootedDir blobs = TRY(dir_.open_dir("blobs/sha256"));
     for (const auto& entry : TRY(sys::list_dir(blobs.fd()))) {
         if (named.contains("sha256:" + entry.name) || !options.equals.empty()) continue;
-        struct stat st {};
+        struct stat st{};
         if (::fstatat(blobs.fd(), entry.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
         const std::int64_t changed = st.st_ctim.tv_sec * 1'000'000'000LL + st.st_ctim.tv_nsec;
         if (changed > young && (!options.all || others)) continue;
@@ -199,9 +206,10 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
 Result<std::vector<std::string>> Store::verify() {
     std::vector<std::string> wrong;
     std::set<std::string> rows;
-    TRY(database_->run("SELECT id FROM layers WHERE on_disk = 1", {}, [&](const Row& row) { rows.insert(row.text(0)); }));
+    TRY(database_->run("SELECT id FROM layers WHERE on_disk = 1", {},
+                       [&](const Row& row) { rows.insert(row.text(0)); }));
     for (const auto& id : rows) {
-        struct stat st {};
+        struct stat st{};
         if (::fstatat(dir_.fd(), ("layers/" + id + "/fs").c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
             wrong.push_back("layer " + id + " has a row but no directory");
         }

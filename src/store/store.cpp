@@ -55,7 +55,8 @@ Result<> make_root(const std::string& path) {
     for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
         const std::string part = path.substr(0, end);
         if (::mkdir(part.c_str(), 0711) != 0 && errno != EEXIST) {
-            return fail_errno(errno, "state directory " + part).with_hint("--root DIR or $COOPER_ROOT chooses another place");
+            return fail_errno(errno, "state directory " + part)
+                .with_hint("--root DIR or $COOPER_ROOT chooses another place");
         }
         if (end == std::string::npos) return {};
     }
@@ -70,14 +71,15 @@ Result<> Store::create_schema() {
     TRY(database_->run("PRAGMA user_version", {}, [&](const Row& row) { version = row.integer(0); }));
     if (version == kSchemaVersion) return {};
     if (version > kSchemaVersion) {
-        return fail(Code::failed_precondition, Blame::user, "the state directory {} is of a newer cooper (schema {})", root_, version)
+        return fail(Code::failed_precondition, Blame::user, "the state directory {} is of a newer cooper (schema {})",
+                    root_, version)
             .with_hint("use that version, or another --root");
     }
     return database_->transaction([&] { return database_->execute(kSchema); });
 }
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock& clock) {
-    struct stat st {};
+    struct stat st{};
     if (::stat((root + "/cooper.db").c_str(), &st) != 0) TRY(make_root(root));
     auto store = std::unique_ptr<Store>(new Store(root, clock));
     store->dir_ = TRY(sys::RootedDir::open_host(root));
@@ -99,8 +101,10 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
     }
     if (!opened) return opened.error();
     if (::faccessat(store->dir_.fd(), "locks", F_OK, 0) != 0) {
-        for (const char* name : {"blobs", "layers", "tmp", "cache-mounts", "logs", "locks"}) TRY(make_dir(store->dir_, name));
-        if (::mkdirat(store->dir_.fd(), "blobs/sha256", 0711) != 0 && errno != EEXIST) return fail_errno(errno, "create blobs");
+        for (const char* name : {"blobs", "layers", "tmp", "cache-mounts", "logs", "locks"})
+            TRY(make_dir(store->dir_, name));
+        if (::mkdirat(store->dir_.fd(), "blobs/sha256", 0711) != 0 && errno != EEXIST)
+            return fail_errno(errno, "create blobs");
     }
     // Leases of others: those that nobody holds any more are reaped.
     const sys::RootedDir locks = TRY(store->dir_.open_dir("locks"));
@@ -127,13 +131,15 @@ Result<std::string> Store::lease() {
     if (::getentropy(random.data(), sizeof random) != 0) return fail_errno(errno, "random numbers");
     const std::string name = fmt::format("{}-{:016x}", ::getpid(), random[0]);
     // Another process may reap the file between its creation and its lock: then it is made again.
-    struct stat locked {};
-    struct stat named {};
+    struct stat locked{};
+    struct stat named{};
     do {
-        lease->lock = TRY(sys::FileLock::acquire_at(dir_.fd(), "locks/lease-" + name, sys::LockMode::exclusive, Stop{}));
+        lease->lock =
+            TRY(sys::FileLock::acquire_at(dir_.fd(), "locks/lease-" + name, sys::LockMode::exclusive, Stop{}));
         if (::fstat(lease->lock.fd(), &locked) != 0) return fail_errno(errno, "lease");
     } while (::fstatat(dir_.fd(), ("locks/lease-" + name).c_str(), &named, 0) != 0 || named.st_ino != locked.st_ino);
-    if (::mkdirat(dir_.fd(), ("tmp/" + name).c_str(), 0711) != 0) return fail_errno(errno, "temporary folder in the state directory");
+    if (::mkdirat(dir_.fd(), ("tmp/" + name).c_str(), 0711) != 0)
+        return fail_errno(errno, "temporary folder in the state directory");
     lease->name = name;
     return name;
 }
@@ -187,23 +193,24 @@ Result<> Store::put_image(const ImageRecord& image, const std::vector<Digest>& b
         }
         return database_->run(
             "INSERT OR REPLACE INTO images VALUES(?, ?, ?, ?, ?, ?, ?)",
-            {image.name, image.target.media_type, image.target.digest.to_string(), static_cast<std::int64_t>(image.target.size),
-             image.config.to_string(), image.chain.to_string(), now()});
+            {image.name, image.target.media_type, image.target.digest.to_string(),
+             static_cast<std::int64_t>(image.target.size), image.config.to_string(), image.chain.to_string(), now()});
     });
 }
 
 Result<std::optional<ImageRecord>> Store::find_image(const std::string& name) {
     std::optional<ImageRecord> found;
     const std::array<Value, 1> values = {name};
-    TRY(database_->run("SELECT name, media_type, digest, size, config, chain, updated FROM images WHERE name = ?", values,
-                       [&](const Row& row) { found = image_of(row); }));
+    TRY(database_->run("SELECT name, media_type, digest, size, config, chain, updated FROM images WHERE name = ?",
+                       values, [&](const Row& row) { found = image_of(row); }));
     return found;
 }
 
 Result<std::vector<ImageRecord>> Store::images() {
     std::vector<ImageRecord> all;
-    TRY(database_->run("SELECT name, media_type, digest, size, config, chain, updated FROM images ORDER BY updated DESC, name", {},
-                       [&](const Row& row) { all.push_back(image_of(row)); }));
+    TRY(database_->run(
+        "SELECT name, media_type, digest, size, config, chain, updated FROM images ORDER BY updated DESC, name", {},
+        [&](const Row& row) { all.push_back(image_of(row)); }));
     return all;
 }
 
@@ -272,24 +279,25 @@ Result<> Store::set_fact(const std::string& key, const std::string& value) {
 Result<> Store::put_build(const BuildRecord& build) {
     const Value completed = build.completed ? Value(build.completed->time_since_epoch().count()) : Value(nullptr);
     return database_->run("INSERT OR REPLACE INTO builds VALUES(?, ?, ?, ?, ?, ?, ?)",
-                          {build.ref, build.description, build.started.time_since_epoch().count(), completed, build.error,
-                           std::int64_t{build.steps}, std::int64_t{build.cached_steps}});
+                          {build.ref, build.description, build.started.time_since_epoch().count(), completed,
+                           build.error, std::int64_t{build.steps}, std::int64_t{build.cached_steps}});
 }
 
 Result<std::vector<BuildRecord>> Store::builds() {
     std::vector<BuildRecord> all;
-    TRY(database_->run("SELECT ref, description, started, completed, error, steps, cached FROM builds ORDER BY started DESC", {},
-                       [&](const Row& row) {
-                           BuildRecord build;
-                           build.ref = row.text(0);
-                           build.description = row.text(1);
-                           build.started = Timestamp{std::chrono::nanoseconds(row.integer(2))};
-                           if (!row.is_null(3)) build.completed = Timestamp{std::chrono::nanoseconds(row.integer(3))};
-                           build.error = row.text(4);
-                           build.steps = static_cast<int>(row.integer(5));
-                           build.cached_steps = static_cast<int>(row.integer(6));
-                           all.push_back(std::move(build));
-                       }));
+    TRY(database_->run(
+        "SELECT ref, description, started, completed, error, steps, cached FROM builds ORDER BY started DESC", {},
+        [&](const Row& row) {
+            BuildRecord build;
+            build.ref = row.text(0);
+            build.description = row.text(1);
+            build.started = Timestamp{std::chrono::nanoseconds(row.integer(2))};
+            if (!row.is_null(3)) build.completed = Timestamp{std::chrono::nanoseconds(row.integer(3))};
+            build.error = row.text(4);
+            build.steps = static_cast<int>(row.integer(5));
+            build.cached_steps = static_cast<int>(row.integer(6));
+            all.push_back(std::move(build));
+        }));
     return all;
 }
 

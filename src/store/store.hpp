@@ -266,10 +266,10 @@ private:
         std::uint64_t counter = 0;
     };
     Result<> create_schema();
-    Result<std::string> lease();           // the name, made on first use
-    Result<std::string> new_temp_name();   // "<lease>/<n>", below tmp/
+    Result<std::string> lease();          // the name, made on first use
+    Result<std::string> new_temp_name();  // "<lease>/<n>", below tmp/
     Result<LayerDraft> make_draft();
-    Result<> hold_locked(LayerId id);      // inside a transaction
+    Result<> hold_locked(LayerId id);  // inside a transaction
     Result<> remove_layers(const std::vector<LayerId>& ids);
     [[nodiscard]] std::string blob_path(const Digest& digest) const;
     [[nodiscard]] std::int64_t now() const;

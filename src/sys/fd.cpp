@@ -71,7 +71,8 @@ Result<std::string> read_to_end(int fd, std::size_t limit_bytes) {
         const std::size_t n = TRY(read_some(fd, buffer));
         if (n == 0) return text;
         if (text.size() + n > limit_bytes) {
-            return fail(Code::resource_exhausted, Blame::user, "file is larger than the limit of {} bytes", limit_bytes);
+            return fail(Code::resource_exhausted, Blame::user, "file is larger than the limit of {} bytes",
+                        limit_bytes);
         }
         text.append(as_text(std::span(buffer).first(n)));
     }

@@ -55,7 +55,7 @@ Result<RootedDir> RootedDir::open_dir(std::string_view path) const {
 
 Result<struct stat> RootedDir::stat(std::string_view path, Follow follow) const {
     const Fd fd = TRY(open(path, O_PATH, follow, 0));
-    struct stat st {};
+    struct stat st{};
     if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, std::string(path));
     return st;
 }
@@ -70,7 +70,7 @@ Result<std::string> RootedDir::read_link(std::string_view path) const {
 
 Result<std::string> RootedDir::read_file(std::string_view path, std::size_t limit_bytes) const {
     const Fd fd = TRY(open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, Follow::yes, 0));
-    struct stat st {};
+    struct stat st{};
     if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, std::string(path));
     if (!S_ISREG(st.st_mode)) return bad_input("not a regular file: {}", path);
     return TRY_CONTEXT(read_to_end(fd.get(), limit_bytes), "{}", path);
