@@ -73,6 +73,8 @@ void Dispatcher::set_workdir(std::string_view path) {
 Result<> Dispatcher::dispatch(WorkdirCommand& workdir) {
     const std::string text = command_->instruction.original;
     TRY(expand_in_place(workdir.path));
+    // Only the first of a chain of stages: the others stand on it.
+    if (!stage_.workdir_set) lint_workdir(shared_.linter, command_->instruction, workdir.path);
     stage_.workdir_set = true;
     set_workdir(workdir.path);
     const std::string dir = stage_.state.dir();
@@ -131,6 +133,8 @@ Result<> Dispatcher::dispatch(ExposeCommand& expose) {
     std::vector<std::string> all;
     for (const std::string& spec : specs) {
         const ExposedPorts parsed = TRY(parse_port(spec));
+        if (parsed.casing) lint_port_protocol(shared_.linter, command_->instruction, spec);
+        if (parsed.has_host) lint_port_host(shared_.linter, command_->instruction, spec);
         for (const std::string& port : parsed.ports) {
             stage_.image.config.exposed_ports.insert(port);
             all.push_back(port);

@@ -234,10 +234,21 @@ Result<> Dispatcher::expand_sources(FileSources& files) {
     return {};
 }
 
+// Of the main context: what the ignore file takes away cannot be copied.
+void Dispatcher::lint_sources(const FileSources& files) {
+    for (const std::string& path : files.paths) {
+        const auto git = frontend::parse_git_ref(path);
+        if (is_url(path) || (git && *git && !(*git)->indistinguishable_from_local)) continue;
+        lint_copy_source(shared_.linter, command_->instruction, path, shared_.ignored,
+                         shared_.options.context.exclude_patterns);
+    }
+}
+
 Result<> Dispatcher::dispatch(CopyCommand& copy) {
     TRY(expand_in_place(copy.chown));
     TRY(expand_in_place(copy.chmod));
     TRY(expand_sources(copy.files));
+    if (copy.from.empty()) lint_sources(copy.files);
     CopyRequest request{.files = copy.files,
                         .source = shared_.build_context,
                         .chown = copy.chown,
@@ -264,6 +275,7 @@ Result<> Dispatcher::dispatch(AddCommand& add) {
     TRY(expand_in_place(add.chmod));
     TRY(expand_in_place(add.checksum));
     TRY(expand_sources(add.files));
+    lint_sources(add.files);
     const CopyRequest request{.files = add.files,
                               .source = shared_.build_context,
                               .add = true,

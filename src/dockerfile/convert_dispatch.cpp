@@ -38,9 +38,18 @@ Result<> Dispatcher::run(StageCommand& command) {
     return std::visit([this](auto& body) { return dispatch(body); }, command.instruction.command);
 }
 
-Result<std::string> Dispatcher::expand(std::string_view word) {
-    return ShellLex(shared_.escape).expand_word(word, stage_.state.env());
+Result<std::string> Dispatcher::expand_with(const ShellLex& lex, std::string_view word) {
+    const llb::EnvList& env = stage_.state.env();
+    Expansion expansion = TRY(lex.expand(word, env));
+    if (!expansion.unmatched.empty()) {
+        std::set<std::string> declared;
+        for (const BuildArg& arg : stage_.build_args) declared.insert(arg.key);
+        lint_variables(shared_.linter, command_->instruction, expansion.unmatched, declared, env);
+    }
+    return std::move(expansion.text);
 }
+
+Result<std::string> Dispatcher::expand(std::string_view word) { return expand_with(ShellLex(shared_.escape), word); }
 
 Result<> Dispatcher::expand_in_place(std::string& word) {
     if (word.find_first_of("$\"'\\`") == std::string::npos) return {};
@@ -54,7 +63,7 @@ Result<std::vector<std::string>> Dispatcher::expand_words(std::string_view word)
 
 // Backslash whatever the escape directive says, quotes untouched (D165).
 Result<std::string> Dispatcher::expand_heredoc(std::string_view body) {
-    return ShellLex('\\', {.skip_quotes = true}).expand_word(body, stage_.state.env());
+    return expand_with(ShellLex('\\', {.skip_quotes = true}), body);
 }
 
 Result<std::vector<Mount>> Dispatcher::expand_mounts(const RunCommand& run) {

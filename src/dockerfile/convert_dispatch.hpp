@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dockerfile/convert_state.hpp"
+#include "dockerfile/lint_text.hpp"
 #include "dockerfile/shell_lex.hpp"
 
 #include <string>
@@ -22,6 +23,8 @@ struct DispatchShared {
     llb::SourceFile source;
     std::optional<llb::ProxyEnv> proxy;
     std::optional<std::int64_t> epoch_seconds;
+    Linter& linter;
+    const codec::PatternMatcher& ignored;  // by the ignore file of the main context
 };
 
 class Dispatcher {
@@ -60,8 +63,10 @@ private:
     Result<> dispatch(AddCommand& add);
     Result<> expand_sources(FileSources& files);
     Result<> copy_files(const CopyRequest& request);
+    void lint_sources(const FileSources& files);
 
-    // convert_dispatch.cpp: words, expanded with the stage's environment.
+    // convert_dispatch.cpp: words, expanded with the stage's environment. Variables that are not there are
+    // told to the linter, those of expand_words aside.
     Result<std::string> expand(std::string_view word);
     Result<> expand_in_place(std::string& word);
     Result<std::vector<std::string>> expand_words(std::string_view word);
@@ -69,6 +74,7 @@ private:
     Result<std::vector<Mount>> expand_mounts(const RunCommand& run);
     // As a step name shows it: of a RUN, quotes and unset variables stay as they are.
     enum class Unset : std::uint8_t { empty, verbatim };
+    Result<std::string> expand_with(const ShellLex& lex, std::string_view word);
     [[nodiscard]] std::string expand_for_display(std::string_view text, const llb::EnvList& env, Unset unset) const;
     [[nodiscard]] std::string named_step(std::string_view text);
     [[nodiscard]] llb::Constraints constraints(std::string name) const;

@@ -49,6 +49,7 @@ struct StageState {
 
     bool dispatched = false;
     bool resolved = false;
+    bool pulled = false;  // the base is an image with layers, of a registry or of the store
     bool on_build_done = false;
     bool ignore_cache = false;
     bool unregistered = false;  // an image named by COPY --from, not a stage of the file

@@ -182,7 +182,8 @@ struct StageReading {
     std::vector<Error> errors;
 };
 [[nodiscard]] StageReading read_stages(const ParsedFile& file);
-// All or an error: the first, with the others in its hint and all of them marked in its Excerpt.
+// One error of all: the first, with the others in its hint and all of them marked in its Excerpt.
+[[nodiscard]] Result<> verdict(const StageReading& reading, const ParsedFile& file);
 [[nodiscard]] Result<StageList> parse_stages(const ParsedFile& file);
 
 // What the comments above say of `name`: the rest of the first that begins with it and a blank.

@@ -98,6 +98,7 @@ void Linter::report(LintRule rule, std::string message, const Lines& lines, cons
     const std::size_t recent = std::min<std::size_t>(warnings_.size(), 64);
     if (std::any_of(warnings_.end() - static_cast<std::ptrdiff_t>(recent), warnings_.end(), same)) return;
     warnings_.push_back({rule, std::move(message), lines});
+    if (listener_) listener_(warnings_.back());
 }
 
 Result<> Linter::verdict() const {

@@ -8,6 +8,7 @@
 #include "dockerfile/lint_rules.hpp"
 #include "dockerfile/source_text.hpp"
 
+#include <functional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -41,7 +42,10 @@ struct LintWarning {
 
 class Linter {
 public:
+    // `listener` hears of every warning when it is found; may be empty.
+    using Listener = std::function<void(const LintWarning&)>;
     explicit Linter(LintConfig config) : config_(std::move(config)) {}
+    Linter(LintConfig config, Listener listener) : config_(std::move(config)), listener_(std::move(listener)) {}
     // `comments`: those above the instruction. The same warning at the same place is kept once.
     void report(LintRule rule, std::string message, const Lines& lines, const std::vector<std::string>& comments);
     [[nodiscard]] const std::vector<LintWarning>& warnings() const { return warnings_; }
@@ -50,6 +54,7 @@ public:
 
 private:
     LintConfig config_;
+    Listener listener_;
     std::vector<LintWarning> warnings_;
 };
 

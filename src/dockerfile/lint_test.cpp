@@ -24,7 +24,8 @@ Linter lint_all(const std::string& text) {
     const ParsedFile file = parse(text, "Dockerfile").value();
     const StageList list = parse_stages(file).value();
     Linter linter(LintConfig::parse_directive(file.check).value());
-    lint_file(linter, file, list);
+    lint_text(linter, file, list);
+    lint_stages(linter, list);
     const oci::Platform amd{"linux", "amd64", "", "", {}};
     const llb::EnvList automatic = automatic_args(amd, amd, {}, "");
     llb::EnvList global = automatic;

@@ -220,7 +220,7 @@ bool root_is_ignored(const std::vector<std::string>& patterns) {
 
 }  // namespace
 
-void lint_file(Linter& linter, const ParsedFile& file, const StageList& list) {
+void lint_text(Linter& linter, const ParsedFile& file, const StageList& list) {
     for (const ParseWarning& warning : file.warnings) {
         linter.report(LintRule::no_empty_continuation, lint_message::no_empty_continuation(), warning.lines, {});
     }
@@ -230,6 +230,9 @@ void lint_file(Linter& linter, const ParsedFile& file, const StageList& list) {
         if (!stage.name.empty()) check_description(linter, "FROM", {stage.name}, stage.comments, stage.location);
         for (const Instruction& instruction : stage.commands) check_instruction_text(linter, instruction);
     }
+}
+
+void lint_stages(Linter& linter, const StageList& list) {
     check_names(linter, list);
     check_casing(linter, list);
 }

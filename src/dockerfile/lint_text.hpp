@@ -1,5 +1,5 @@
-// The checks themselves (dockerfile.md §11). lint_file decides what text alone decides; lint_bases needs
-// the global arguments; the others are called where conversion reaches an instruction, with what it knows
+// The checks themselves (dockerfile.md §11). lint_text and lint_stages decide what text alone decides;
+// lint_bases needs the global arguments; the others are called where conversion reaches an instruction, with what it knows
 // by then. BuildKit checks only stages it converts with the latter.
 // One thread per Linter.
 #pragma once
@@ -19,9 +19,11 @@
 
 namespace cooper::dockerfile {
 
-// Casing of stages and instructions, AS, empty continuations, MAINTAINER, reserved and doubled stage
-// names, comments that do not describe.
-void lint_file(Linter& linter, const ParsedFile& file, const StageList& list);
+// Casing of AS and of stage names, empty continuations, MAINTAINER, comments that do not describe: told
+// of a file with mistakes too, as far as it could be read.
+void lint_text(Linter& linter, const ParsedFile& file, const StageList& list);
+// Casing of instructions, reserved and doubled stage names.
+void lint_stages(Linter& linter, const StageList& list);
 
 // Names and --platform of all FROMs: undeclared arguments, defaults that give no image, a redundant or
 // constant platform. `automatic`: automatic_args(); `global`: with the ARGs before the first FROM and the

@@ -87,9 +87,14 @@ Error joined(const std::vector<Error>& errors, const ParsedFile& file) {
 
 StageReading read_stages(const ParsedFile& file) { return StageReader(file).run(); }
 
+Result<> verdict(const StageReading& reading, const ParsedFile& file) {
+    if (!reading.errors.empty()) return joined(reading.errors, file);
+    return {};
+}
+
 Result<StageList> parse_stages(const ParsedFile& file) {
     StageReading reading = read_stages(file);
-    if (!reading.errors.empty()) return joined(reading.errors, file);
+    TRY(verdict(reading, file));
     return std::move(reading.list);
 }
 

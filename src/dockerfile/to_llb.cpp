@@ -68,15 +68,26 @@ private:
         source_ = std::move(info);
         ParsedFile file = TRY(parse(text, options_.filename));
         escape_ = file.escape;
-        program_ = TRY(parse_stages(file));
-        linter_ = Linter(TRY(options_.check_options ? LintConfig::parse(*options_.check_options)
-                                                    : LintConfig::parse_directive(file.check)));
-        lint_file(linter_, file, program_);
+        linter_ = Linter(TRY_CONTEXT(lint_config(file), "failed to parse check options"), [this](const auto& warning) {
+            if (options_.warn) options_.warn(to_event(warning, options_.filename));
+        });
+        StageReading reading = read_stages(file);
+        lint_text(linter_, file, reading.list);
+        TRY(verdict(reading, file));
+        program_ = std::move(reading.list);
+        lint_stages(linter_, program_);
         if (program_.stages.empty()) return bad_input("dockerfile contains no stages to build");
         if (program_.stages.size() > kMaxStages) {
             return bad_input("the Dockerfile has {} stages, the limit is {}", program_.stages.size(), kMaxStages);
         }
         return {};
+    }
+
+    [[nodiscard]] Result<LintConfig> lint_config(const ParsedFile& file) const {
+        if (options_.check_options) return LintConfig::parse(*options_.check_options);
+        const auto given = options_.build_args.find("BUILDKIT_DOCKERFILE_CHECK");
+        if (given != options_.build_args.end()) return LintConfig::parse(given->second);
+        return LintConfig::parse_directive(file.check);
     }
 
     [[nodiscard]] Error at(Error error, const Lines& lines) const {
@@ -396,13 +407,18 @@ private:
             state->resolved = true;
             wanted.push_back(state.get());
         }
-        return parallel_for(wanted.size(), kMaxParallelResolves, [&](std::size_t i) -> Result<> {
+        TRY(parallel_for(wanted.size(), kMaxParallelResolves, [&](std::size_t i) -> Result<> {
             StageState& stage = *wanted[i];
             auto resolved = resolve_base(stage);
             if (!resolved) return at(std::move(resolved).error(), stage.stage.location);
             if (stage.unregistered) stage.dispatched = true;
             return {};
-        });
+        }));
+        for (const StageState* stage : wanted) {
+            if (!stage->pulled) continue;
+            lint_base_platform(linter_, stage->stage, stage->base_name, *stage->platform, stage->image.platform);
+        }
+        return {};
     }
 
     static Error bad_base(const StageState& stage, const Error& error) {
@@ -475,6 +491,7 @@ private:
             image.diff_ids.empty() && std::ranges::all_of(image.history, &oci::HistoryEntry::empty_layer);
         stage.image = std::move(image);
         stage.platform = platform;
+        stage.pulled = !no_layers;
         if (no_layers) {
             stage.state = llb::scratch();
             return {};
@@ -551,6 +568,9 @@ private:
     // --- conversion ---
 
     Result<> dispatch_stages(const Reachable& reachable) {
+        // Patterns that are none are the business of whoever reads the context.
+        auto rules = codec::PatternMatcher::create(options_.context.exclude_patterns);
+        const codec::PatternMatcher ignored = rules ? std::move(*rules) : codec::PatternMatcher();
         context_ = llb::deferred([this] { return main_context(); });
         const DispatchShared shared{.options = options_,
                                     .global_args = global_args_,
@@ -559,7 +579,9 @@ private:
                                     .build_context = context_,
                                     .source = source_,
                                     .proxy = proxy_args(options_.build_args),
-                                    .epoch_seconds = epoch_seconds_};
+                                    .epoch_seconds = epoch_seconds_,
+                                    .linter = linter_,
+                                    .ignored = ignored};
         for (const auto& state : states_) {
             StageState& stage = *state;
             if (!reachable.contains(&stage) || stage.dispatched) continue;
@@ -599,9 +621,6 @@ private:
         target.paths->insert("/");
         TRY(linter_.verdict());
         BuildPlan plan;
-        for (const LintWarning& warning : linter_.warnings()) {
-            plan.warnings.push_back(to_event(warning, options_.filename));
-        }
         for (const auto& [key, value] : options_.labels) target.image.config.labels[key] = value;
         plan.image = std::move(target.image);
         if (!implicit_target_) set_platform(plan.image.platform);

@@ -17,6 +17,7 @@
 #include "oci/platform.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -62,8 +63,12 @@ struct ConvertOptions {
     std::optional<llb::LinuxResources> linux_resources;
     std::string hostname;
     std::string cache_mount_namespace;  // BUILDKIT_CACHE_MOUNT_NS
-    // Checks that a "check=" directive would set; nullopt = believe the file.
+    // Checks that a "check=" directive would set; nullopt = believe BUILDKIT_DOCKERFILE_CHECK of the build
+    // arguments, and without it the file.
     std::optional<std::string> check_options;
+    // Hears of every warning when it is found, also in a file that is then refused. Of a build for several
+    // platforms only the first is given one. May be empty.
+    std::function<void(WarningEvent)> warn;
 };
 
 struct BuildPlan {
@@ -73,7 +78,6 @@ struct BuildPlan {
     std::optional<std::int64_t> epoch_seconds;   // SOURCE_DATE_EPOCH
     bool ignore_cache = false;                   // of the target stage
     oci::Platform platform;                      // of the result
-    std::vector<WarningEvent> warnings;
     std::set<std::string> context_paths;  // of the main context, rooted; "/" = everything
     std::string target_name;              // stage that was built; empty when it has no name
 };

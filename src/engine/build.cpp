@@ -445,6 +445,7 @@ Result<Build::Planned> Build::plan() {
     if (const auto name = args.find("BUILDKIT_SANDBOX_HOSTNAME"); name != args.end()) options.hostname = name->second;
     if (const auto ns = args.find("BUILDKIT_CACHE_MOUNT_NS"); ns != args.end())
         options.cache_mount_namespace = ns->second;
+    options.warn = [this](WarningEvent warning) { progress_.emit(std::move(warning)); };
     auto planned = dockerfile::to_llb(source.text, options, *this, stop_);
     if (!planned) {
         const auto* range = planned.error().find_detail<SourceRange>();
@@ -452,7 +453,6 @@ Result<Build::Planned> Build::plan() {
         return dockerfile::with_excerpt(planned.error(), dockerfile_name_, dockerfile_text_,
                                         {range->first_line, range->last_line});
     }
-    for (auto& warning : planned->warnings) progress_.emit(warning);
     return Planned{std::move(*planned)};
 }
 
