@@ -78,8 +78,8 @@ struct BuildPlan {
     std::optional<std::int64_t> epoch_seconds;   // SOURCE_DATE_EPOCH
     bool ignore_cache = false;                   // of the target stage
     oci::Platform platform;                      // of the result
-    std::set<std::string> context_paths;  // of the main context, rooted; "/" = everything
-    std::string target_name;              // stage that was built; empty when it has no name
+    std::set<std::string> context_paths;         // of the main context, rooted; "/" = everything
+    std::string target_name;                     // stage that was built; empty when it has no name
 };
 
 [[nodiscard]] Result<BuildPlan> to_llb(const std::string& dockerfile, const ConvertOptions& options,
