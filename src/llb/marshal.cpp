@@ -1,7 +1,7 @@
 #include "llb/marshal.hpp"
 
 #include "codec/sha256.hpp"
-#include "llb/detail/wire.hpp"
+#include "codec/wire.hpp"
 
 #include <type_traits>
 
@@ -9,7 +9,7 @@ namespace cooper::llb {
 
 namespace {
 
-using detail::WireWriter;
+using codec::WireWriter;
 
 template <class Value>
 void message(WireWriter& out, unsigned field, const Value& value);

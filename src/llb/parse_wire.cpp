@@ -1,7 +1,7 @@
 // The reading side of marshal.hpp: protobuf bytes to values. Unknown fields are skipped; a field of the
 // wrong wire type, an index that is no number and anything cut off are errors. Last one wins for
 // repeated scalars, as the format demands; a repeated message is replaced, not merged.
-#include "llb/detail/wire.hpp"
+#include "codec/wire.hpp"
 #include "llb/marshal.hpp"
 
 #include <limits>
@@ -11,8 +11,8 @@ namespace cooper::llb {
 
 namespace {
 
-using detail::WireField;
-using detail::WireReader;
+using codec::WireField;
+using codec::WireReader;
 
 // More than any real definition has, small enough that a hostile one cannot exhaust memory.
 constexpr std::size_t kMaxElements = 1U << 20U;

@@ -1,6 +1,6 @@
-#include "llb/detail/wire.hpp"
+#include "codec/wire.hpp"
 
-namespace cooper::llb::detail {
+namespace cooper::codec {
 
 namespace {
 
@@ -68,4 +68,4 @@ Result<WireField> WireReader::next() {
     return malformed("unknown kind of field");
 }
 
-}  // namespace cooper::llb::detail
+}  // namespace cooper::codec

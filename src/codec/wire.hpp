@@ -5,11 +5,12 @@
 
 #include "base/result.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-namespace cooper::llb::detail {
+namespace cooper::codec {
 
 enum class WireType : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, group_start = 3, group_end = 4, fixed32 = 5 };
 
@@ -29,9 +30,13 @@ public:
     }
     // A member of a repeated field or a present message: written even when empty.
     void element(unsigned field, std::string_view value) {
-        tag(field, WireType::bytes);
-        varint(value.size());
+        head(field, value.size());
         out_.append(value);
+    }
+    // What precedes the content of such a member, for content that is kept elsewhere.
+    void head(unsigned field, std::size_t size_bytes) {
+        tag(field, WireType::bytes);
+        varint(size_bytes);
     }
     // A oneof member or a repeated number that is written even when zero.
     void present(unsigned field, std::uint64_t value) {
@@ -72,4 +77,4 @@ private:
     std::string_view rest_;
 };
 
-}  // namespace cooper::llb::detail
+}  // namespace cooper::codec
