@@ -7,8 +7,8 @@
 #include "sys/xattr.hpp"
 
 #include <chrono>
-#include <cstring>
 #include <cstdlib>
+#include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
@@ -310,8 +310,8 @@ TEST_F(Transfer, MetadataOnlyListsAllAndMakesSome) {
         paths.push_back(parse_stat(std::string_view(list).substr(4, size)).value().path);
         list.erase(0, 4 + size);
     }
-    EXPECT_EQ(paths, (std::vector<std::string>{"data", "dir", "dir/file1", "dir/file2", "dir/other", "dir/other/x",
-                                               "foo"}));
+    EXPECT_EQ(paths,
+              (std::vector<std::string>{"data", "dir", "dir/file1", "dir/file2", "dir/other", "dir/other/x", "foo"}));
 }
 
 TEST_F(Transfer, StoppedInTheMiddle) {
@@ -324,8 +324,7 @@ TEST_F(Transfer, StoppedInTheMiddle) {
         EXPECT_EQ(parse_packet(pipe.left().receive().value().value()).value().type, PacketType::request);
         stop.request_stop();
     });
-    const auto result =
-        receive(pipe.right(), sys::RootedDir::open_host(to()).value(), options(), stop.get_token());
+    const auto result = receive(pipe.right(), sys::RootedDir::open_host(to()).value(), options(), stop.get_token());
     ASSERT_FALSE(result);
     EXPECT_TRUE(result.error().is_cancelled());
     EXPECT_TRUE(received().empty());

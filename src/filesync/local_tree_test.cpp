@@ -1,4 +1,5 @@
 #include "filesync/local_tree.hpp"
+
 #include "sys/temp_dir.hpp"
 
 #include <filesystem>

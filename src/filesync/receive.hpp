@@ -2,9 +2,9 @@
 // the content of only those files that differ from what is there. A daemon receives build contexts with it, a client
 // exports.
 //
-// The other side is not trusted. Its paths must be relative, clean and in order, below directories it has sent; they are
-// opened by descriptors and never through a symbolic link. Hard links lead to earlier files of the same transfer only.
-// Entries, bytes, depth and files open at once are bounded.
+// The other side is not trusted. Its paths must be relative, clean and in order, below directories it has sent; they
+// are opened by descriptors and never through a symbolic link. Hard links lead to earlier files of the same transfer
+// only. Entries, bytes, depth and files open at once are bounded.
 //
 // A file that is replaced keeps its old content under its name until the new one is complete. A transfer that fails
 // leaves a mixture of old and new entries, of which none looks complete without being so: the next transfer mends it.

@@ -157,8 +157,8 @@ IncomingFile::~IncomingFile() {
 Result<> IncomingFile::open(ParentCache& parents) {
     parent_ = TRY(parents.parent_of(stat_.path));
     const auto create = [&](const std::string& name) {
-        fd_ = sys::Fd(
-            ::openat(parent_->get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+        fd_ =
+            sys::Fd(::openat(parent_->get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
         return fd_.valid();
     };
     if (place_ == Place::taken) {
@@ -484,9 +484,8 @@ Result<> TreeWriter::add_special(Level& level, const std::string& name, const St
     if (stat.devmajor < 0 || stat.devminor < 0 || stat.devmajor > kMaxNumber || stat.devminor > kMaxNumber) {
         return bad_input("device number {}:{}", stat.devmajor, stat.devminor);
     }
-    const dev_t device = kind == Kind::fifo ? 0
-                                            : makedev(static_cast<unsigned>(stat.devmajor),
-                                                      static_cast<unsigned>(stat.devminor));
+    const dev_t device =
+        kind == Kind::fifo ? 0 : makedev(static_cast<unsigned>(stat.devmajor), static_cast<unsigned>(stat.devminor));
     const auto old = TRY(claim(level, name));
     if (old && (old->st_mode & S_IFMT) == type && old->st_rdev == device && options_.compare == Compare::metadata &&
         same_time(*old, stat) && same_metadata(*old, stat)) {

@@ -46,7 +46,7 @@ private:
     Stat stat_;
     Place place_;
     std::shared_ptr<const sys::Fd> parent_;
-    std::string name_;     // in parent_, while it is written
+    std::string name_;  // in parent_, while it is written
     sys::Fd fd_;
     bool complete_ = false;
 };
