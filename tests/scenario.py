@@ -272,6 +272,8 @@ class Run:
     # Expectations
 
     def expect_output(self, words, which="output"):
+        if len(words) != 2:
+            raise Failure(f"expect {which} takes one text, in quotes when it has blanks: {words[1:]}")
         text, how, want = self.text(which), words[0], self.expand(shlex.quote(words[1]))[0]
         good = {"contains": lambda: want in text, "lacks": lambda: want not in text,
                 "matches": lambda: re.search(want, text, re.MULTILINE), "is": lambda: text.rstrip("\n") == want}[how]()

@@ -1,7 +1,10 @@
 #include "base/text.hpp"
+#include "cli/build_call.hpp"
 #include "cli/build_flags.hpp"
 #include "cli/command.hpp"
+#include "codec/path_match.hpp"
 #include "sys/fd.hpp"
+#include "sys/rooted_dir.hpp"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -23,6 +26,8 @@ struct BuildFlags {
     bool no_cache = false, pull = false, push = false, load = false, quiet = false, ignored = false;
     std::size_t jobs = 0;
     std::string provenance, sbom;
+    std::string call = "build";
+    bool check = false;
 };
 
 constexpr std::size_t kMaxDockerfile = 16U << 20U;
@@ -157,13 +162,77 @@ std::string metadata_json(const engine::BuildResponse& response) {
     return text + "\n}\n";
 }
 
+// A state directory for one question, when there is none that may be written.
+class PassingRoot {
+public:
+    PassingRoot() = default;
+    PassingRoot(const PassingRoot&) = delete;
+    PassingRoot& operator=(const PassingRoot&) = delete;
+    ~PassingRoot() {
+        if (!path_.empty()) static_cast<void>(sys::remove_tree_at(AT_FDCWD, path_));
+    }
+    Result<std::string> make() {
+        const char* tmp = std::getenv("TMPDIR");
+        std::string pattern = std::string(tmp != nullptr && *tmp != '\0' ? tmp : "/tmp") + "/cooper-call-XXXXXX";
+        if (::mkdtemp(pattern.data()) == nullptr) return fail_errno(errno, "temporary state directory " + pattern);
+        path_ = pattern;
+        return path_;
+    }
+
+private:
+    std::string path_;
+};
+
+bool is_unwritable(const Error& error) {
+    const auto* number = error.find_detail<Errno>();
+    if (number == nullptr) return false;
+    return number->value == EACCES || number->value == EPERM || number->value == EROFS || number->value == ENOENT;
+}
+
+// A question changes nothing, so it is answered to those, too, who may not write the state.
+Result<std::unique_ptr<engine::Engine>> open_for_call(const Session& session, engine::Config config,
+                                                      PassingRoot& passing) {
+    const auto root = engine::choose_root(session.global.root, config);
+    if (root) {
+        auto engine = engine::Engine::open(*root, config);
+        if (engine || !is_unwritable(engine.error())) return engine;
+    }
+    return engine::Engine::open(TRY(passing.make()), std::move(config));
+}
+
+CalledFile called_file(const BuildFlags& flags, const engine::BuildRequest& request) {
+    CalledFile file;
+    if (!flags.file.empty() && flags.file != "-") file.shown = flags.file;
+    file.path = file.shown.empty() ? "Dockerfile" : file.shown;
+    if (file.shown.empty() && request.context.kind == engine::ContextSpec::Kind::directory) {
+        file.path = codec::join_path(request.context.text, "Dockerfile");
+    }
+    file.path = codec::clean_path(file.path);
+    return file;
+}
+
+Result<int> answer(const BuildFlags& flags, const BuildCall& call, engine::BuildRequest request, ProgressMode progress,
+                   Session& session) {
+    request.call = call.request;
+    PassingRoot passing;
+    const auto engine = TRY(open_for_call(session, TRY(session.config()), passing));
+    const auto display = make_display(progress);
+    const auto result = engine->build(request, display->sink(), session.stop);
+    display->finish();
+    const engine::BuildResponse response = TRY(Result<engine::BuildResponse>(result));
+    if (!flags.metadata_file.empty()) TRY(write_file(flags.metadata_file, metadata_json(response)));
+    return print_answer(call, response.answer, called_file(flags, request));
+}
+
 Result<int> build(const BuildFlags& flags, Session& session) {
+    const BuildCall call = TRY(parse_call(flags.check ? "check" : flags.call));
     engine::BuildRequest request = TRY(to_request(flags));
     sys::Fd spool;
     TRY(set_context(flags, request, spool));
     std::string mode = flags.progress;
     if (const char* env = std::getenv("BUILDKIT_PROGRESS"); mode.empty() && env != nullptr) mode = env;
     const ProgressMode progress = flags.quiet ? ProgressMode::quiet : TRY(parse_progress_mode(mode));
+    if (!call.request.empty()) return answer(flags, call, std::move(request), progress, session);
     engine::Config config = TRY(session.config());
     if (flags.jobs > 0) config.jobs = flags.jobs;
     const std::string root = TRY(engine::choose_root(session.global.root, config));
@@ -199,6 +268,10 @@ Action setup_build(CLI::App& app) {
     app.add_option("--platform", flags->platforms, "Platform of the result [this machine's]")
         ->type_name("OS/ARCH")
         ->allow_extra_args(false);
+    app.add_flag("--check", flags->check, "Check the Dockerfile, build nothing: short for --call=check");
+    app.add_option("--call", flags->call,
+                   "Ask instead of building: check, outline or targets[,format=json|sarif][,ignorestatus=true]")
+        ->type_name("QUESTION");
     app.add_flag("--no-cache", flags->no_cache, "Run every step again");
     app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")
         ->type_name("STAGE")
@@ -254,7 +327,9 @@ std::vector<Command> build_commands() {
              "  cooper build --target test --build-arg VERSION=1.2 .\n"
              "  cooper build -o type=oci,dest=image.tar https://example.com/app.git#main\n"
              "  cooper build --secret id=token,env=TOKEN --ssh default -t app .\n"
-             "  echo 'FROM alpine' | cooper build -t tiny -\n",
+             "  echo 'FROM alpine' | cooper build -t tiny -\n"
+             "  cooper build --check .\n"
+             "  cooper build --call=check,format=sarif . > checks.sarif\n",
              setup_build, false}};
 }
 

@@ -77,6 +77,16 @@ bool works_on_files(std::string_view command) {
     return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
 }
 
+// `cooper build --check` and `--call=…` write nothing that has an owner.
+bool is_question(int argc, char** argv) {
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view word = argv[i];
+        if (word == "--check" || (word.starts_with("--call=") && word != "--call=build")) return true;
+        if (word == "--call" && i + 1 < argc && std::string_view(argv[i + 1]) != "build") return true;
+    }
+    return false;
+}
+
 int usage_error(const CLI::App& app, const std::string& what) {
     fmt::print(stderr, "error: {}\n", what);
     fmt::print(stderr, "see '{} --help'\n", app.get_name());
@@ -204,7 +214,7 @@ int main(int argc, char** argv) {
                    near ? fmt::format(", did you mean {}?", *near) : "");
         return 2;
     }
-    if (::geteuid() != 0 && works_on_files(name)) {
+    if (::geteuid() != 0 && works_on_files(name) && !(name == "build" && is_question(argc, argv))) {
         // A user builds as root of a user namespace of his own. One thread so far, as that needs.
         ::setenv("COOPER_ROOTLESS", "1", 1);
         auto entered = sys::enter_user_namespace(Stop{});

@@ -173,12 +173,18 @@ Result<> Dispatcher::dispatch(ArgCommand& arg) {
     std::string message = "ARG";
     for (const auto& given : arg.args) {
         BuildArg value{given.key, given.value};
+        bool from_global = false;
         if (const auto asked = shared_.options.build_args.find(given.key); asked != shared_.options.build_args.end()) {
             value.value = asked->second;
         } else if (given.value) {
             value.value = TRY(expand(*given.value));
         } else if (const auto global = shared_.global_args.get(given.key)) {
             value.value = std::string(*global);
+            from_global = true;
+        }
+        stage_.outline.used.insert(given.key);
+        if (!from_global) {
+            stage_.outline.add_arg(given, value.value.value_or(""), command_->instruction.location, {});
         }
         if (value.value && !is_scan_switch(value.key)) stage_.state.add_env(value.key, *value.value);
         message += " " + value.key + (value.value ? "=" + *value.value : "");

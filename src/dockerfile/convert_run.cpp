@@ -168,8 +168,12 @@ Result<> Dispatcher::dispatch(RunCommand& run) {
         if (mount.type == MountKind::secret) {
             if (mount.env) masked.set(*mount.env, "****");
             options.secrets.push_back(TRY(secret_of(mount)));
+            OutlineScope::add_mount(stage_.outline.secrets, options.secrets.back().id, mount.required,
+                                    command_->instruction.location);
         } else if (mount.type == MountKind::ssh) {
             options.ssh.push_back(TRY(agent_of(mount)));
+            OutlineScope::add_mount(stage_.outline.ssh, mount.id.empty() ? "default" : mount.id, mount.required,
+                                    command_->instruction.location);
         } else {
             StageState* source = i < command_->sources.size() ? command_->sources[i] : nullptr;
             auto out = TRY(run_mount(mount, source));

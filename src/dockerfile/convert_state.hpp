@@ -56,6 +56,7 @@ struct StageState {
     bool workdir_set = false;
     bool cmd_set = false;
     StepCounter counter;
+    OutlineScope outline;
 };
 
 }  // namespace cooper::dockerfile

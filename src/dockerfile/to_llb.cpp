@@ -13,6 +13,7 @@
 #include "oci/reference.hpp"
 
 #include <algorithm>
+#include <ranges>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -45,7 +46,34 @@ public:
     Converter(const ConvertOptions& options, frontend::Bridge& bridge, Stop stop)
         : options_(options), bridge_(bridge), stop_(std::move(stop)) {}
 
-    Result<BuildPlan> run(const std::string& text) {
+    Result<BuildPlan> plan(const std::string& text) {
+        StageState* target = TRY(convert(text));
+        return finish(*target);
+    }
+
+    Result<Outline> outline(const std::string& text) {
+        StageState* target = TRY(convert(text));
+        std::vector<const OutlineScope*> scopes;
+        for (const StageState* stage : nearest_first(*target)) scopes.push_back(&stage->outline);
+        Outline outline = merge_outline(global_outline_, scopes);
+        outline.name = target->stage.name;
+        outline.description = target->stage.description;
+        return outline;
+    }
+
+    LintResult lint(const std::string& text) {
+        // Without a target everything is looked at, needed or not.
+        all_stages_ = options_.target.empty();
+        options_.warn = nullptr;  // they are the result
+        auto target = convert(text);
+        LintResult out;
+        out.warnings = linter_.warnings();
+        if (!target) out.error = std::move(target).error();
+        return out;
+    }
+
+private:
+    Result<StageState*> convert(const std::string& text) {
         if (text.empty()) return bad_input("the Dockerfile cannot be empty");
         TRY(read(text));
         TRY(prepare_arguments());
@@ -54,10 +82,10 @@ public:
         TRY(link_stages());
         const Reachable reachable = TRY(resolve_stages(*target));
         TRY(dispatch_stages(reachable));
-        return finish(*target);
+        TRY(linter_.verdict());
+        return target;
     }
 
-private:
     // --- reading ---
 
     Result<> read(const std::string& text) {
@@ -115,15 +143,19 @@ private:
         return resolve_epoch();
     }
 
-    Result<> add_meta_args(const ArgCommand& arg, const Lines& /*location*/) {
+    Result<> add_meta_args(const ArgCommand& arg, const Lines& location) {
         for (const auto& pair : arg.args) {
             std::optional<std::string> value = pair.value;
+            std::set<std::string> uses;
             if (const auto given = options_.build_args.find(pair.key); given != options_.build_args.end()) {
                 value = given->second;
             } else if (value) {
-                value = TRY(lex().expand_word(*value, global_args_));
+                Expansion expansion = TRY(lex().expand(*value, global_args_));
+                value = std::move(expansion.text);
+                uses = std::move(expansion.matched);
             }
             if (value) global_args_.set(pair.key, *value);
+            global_outline_.add_arg(pair, value.value_or(""), location, std::move(uses));
         }
         return {};
     }
@@ -187,9 +219,11 @@ private:
 
     Result<> register_stage(Stage parsed, std::size_t index) {
         auto state = std::make_unique<StageState>();
-        state->base_name = TRY(lex().expand_word(parsed.base_name, global_args_));
+        Expansion base_name = TRY(lex().expand(parsed.base_name, global_args_));
+        state->base_name = std::move(base_name.text);
+        state->outline.used = std::move(base_name.matched);
         if (state->base_name.empty()) return bad_input("base name ({}) should not be blank", parsed.base_name);
-        if (!parsed.platform.empty()) state->platform = TRY(stage_platform(parsed.platform));
+        if (!parsed.platform.empty()) state->platform = TRY(stage_platform(parsed.platform, state->outline.used));
         state->counter.stage = parsed.name;
         state->counter.show_platform = options_.multi_platform;
         state->stage = std::move(parsed);
@@ -231,9 +265,11 @@ private:
         return options_.target_platform.value_or(oci::host_platform());
     }
 
-    Result<oci::Platform> stage_platform(const std::string& text) {
-        const std::string value =
-            TRY_CONTEXT(lex().expand_word(text, global_args_), "failed to process arguments for platform {}", text);
+    Result<oci::Platform> stage_platform(const std::string& text, std::set<std::string>& used) {
+        Expansion expansion =
+            TRY_CONTEXT(lex().expand(text, global_args_), "failed to process arguments for platform {}", text);
+        used.merge(expansion.matched);
+        const std::string value = std::move(expansion.text);
         if (value.empty()) {
             Error error = bad_input("empty platform value from expression {}", text);
             std::string word = text;
@@ -360,16 +396,27 @@ private:
         return {};
     }
 
-    static Reachable reachable_from(const StageState& target) {
-        Reachable out;
+    // The target and the stages it needs: what a stage is built on before what it copies from.
+    static std::vector<const StageState*> nearest_first(const StageState& target) {
+        std::vector<const StageState*> out;
+        Reachable seen;
         std::vector<const StageState*> open = {&target};
         while (!open.empty()) {
             const StageState* stage = open.back();
             open.pop_back();
-            if (!out.insert(stage).second) continue;
+            if (!seen.insert(stage).second) continue;
+            out.push_back(stage);
+            for (const auto& [dep, location] : std::views::reverse(stage->deps)) open.push_back(dep);
             if (stage->base != nullptr) open.push_back(stage->base);
-            for (const auto& [dep, location] : stage->deps) open.push_back(dep);
         }
+        return out;
+    }
+
+    [[nodiscard]] Reachable reachable_from(const StageState& target) const {
+        Reachable out;
+        for (const StageState* stage : nearest_first(target)) out.insert(stage);
+        if (!all_stages_) return out;
+        for (const auto& state : states_) out.insert(state.get());
         return out;
     }
 
@@ -619,7 +666,6 @@ private:
     Result<BuildPlan> finish(StageState& target) {
         // The whole of the result is used, by whoever ships it.
         target.paths->insert("/");
-        TRY(linter_.verdict());
         BuildPlan plan;
         for (const auto& [key, value] : options_.labels) target.image.config.labels[key] = value;
         plan.image = std::move(target.image);
@@ -655,7 +701,9 @@ private:
     std::vector<oci::Platform> build_platforms_;
     oci::Platform target_platform_;
     bool implicit_target_ = false;
+    bool all_stages_ = false;
     llb::EnvList global_args_;
+    OutlineScope global_outline_;
     std::optional<std::int64_t> epoch_seconds_;
 
     std::vector<std::unique_ptr<StageState>> states_;
@@ -668,7 +716,16 @@ private:
 
 Result<BuildPlan> to_llb(const std::string& dockerfile, const ConvertOptions& options, frontend::Bridge& bridge,
                          Stop stop) {
-    return Converter(options, bridge, std::move(stop)).run(dockerfile);
+    return Converter(options, bridge, std::move(stop)).plan(dockerfile);
+}
+
+Result<Outline> outline_of(const std::string& dockerfile, const ConvertOptions& options, frontend::Bridge& bridge,
+                           Stop stop) {
+    return Converter(options, bridge, std::move(stop)).outline(dockerfile);
+}
+
+LintResult lint(const std::string& dockerfile, const ConvertOptions& options, frontend::Bridge& bridge, Stop stop) {
+    return Converter(options, bridge, std::move(stop)).lint(dockerfile);
 }
 
 }  // namespace cooper::dockerfile

@@ -10,6 +10,8 @@
 #include "base/progress.hpp"
 #include "base/result.hpp"
 #include "base/stop.hpp"
+#include "dockerfile/convert_outline.hpp"
+#include "dockerfile/lint.hpp"
 #include "frontend/bridge.hpp"
 #include "llb/definition.hpp"
 #include "llb/state.hpp"
@@ -84,5 +86,17 @@ struct BuildPlan {
 
 [[nodiscard]] Result<BuildPlan> to_llb(const std::string& dockerfile, const ConvertOptions& options,
                                        frontend::Bridge& bridge, Stop stop);
+
+// What such a build takes. Converts all that the target needs, as a build does.
+[[nodiscard]] Result<Outline> outline_of(const std::string& dockerfile, const ConvertOptions& options,
+                                         frontend::Bridge& bridge, Stop stop);
+
+// What the checks find, of all stages when no target is named, as far as the file can be converted.
+struct LintResult {
+    std::vector<LintWarning> warnings;
+    std::optional<Error> error;
+};
+[[nodiscard]] LintResult lint(const std::string& dockerfile, const ConvertOptions& options, frontend::Bridge& bridge,
+                              Stop stop);
 
 }  // namespace cooper::dockerfile

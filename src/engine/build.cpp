@@ -3,6 +3,7 @@
 #include "base/text.hpp"
 #include "dockerfile/convert_context.hpp"
 #include "dockerfile/parse.hpp"
+#include "dockerfile/subrequest.hpp"
 #include "dockerfile/to_llb.hpp"
 #include "exporter/archive.hpp"
 #include "exporter/file_tree.hpp"
@@ -399,7 +400,7 @@ Result<std::string> Build::peek_http(const std::string& url, std::size_t limit_b
 
 // --- from text to a graph ---
 
-Result<Build::Planned> Build::plan() {
+Result<dockerfile::ConvertOptions> Build::convert_options() {
     dockerfile::ContextOptions context;
     context.filename = dockerfile_name_;
     context.dockerfile_text = request_.dockerfile_text;
@@ -446,14 +447,31 @@ Result<Build::Planned> Build::plan() {
     if (const auto ns = args.find("BUILDKIT_CACHE_MOUNT_NS"); ns != args.end())
         options.cache_mount_namespace = ns->second;
     options.warn = [this](WarningEvent warning) { progress_.emit(std::move(warning)); };
-    auto planned = dockerfile::to_llb(source.text, options, *this, stop_);
-    if (!planned) {
-        const auto* range = planned.error().find_detail<SourceRange>();
-        if (range == nullptr) return planned.error();
-        return dockerfile::with_excerpt(planned.error(), dockerfile_name_, dockerfile_text_,
-                                        {range->first_line, range->last_line});
-    }
+    return options;
+}
+
+Error Build::of_dockerfile(Error error) const {
+    const auto* range = error.find_detail<SourceRange>();
+    if (range == nullptr) return error;
+    const dockerfile::Lines lines{range->first_line, range->last_line};
+    return dockerfile::with_excerpt(std::move(error), dockerfile_name_, dockerfile_text_, lines);
+}
+
+Result<Build::Planned> Build::plan() {
+    const dockerfile::ConvertOptions options = TRY(convert_options());
+    auto planned = dockerfile::to_llb(dockerfile_text_, options, *this, stop_);
+    if (!planned) return of_dockerfile(std::move(planned).error());
     return Planned{std::move(*planned)};
+}
+
+Result<BuildResponse> Build::answer() {
+    const dockerfile::ConvertOptions options = TRY(convert_options());
+    auto answer = dockerfile::answer_subrequest(request_.call, dockerfile_text_, options, *this, stop_);
+    if (!answer) return of_dockerfile(std::move(answer).error());
+    BuildResponse response;
+    response.answer = std::move(*answer);
+    response.metadata["result.json"] = response.answer["result.json"];
+    return response;
 }
 
 Result<> Build::check_entitlements(const llb::LoadedVertex& vertex, const llb::ExecOp& exec) const {
@@ -554,6 +572,7 @@ Result<BuildResponse> Build::run() {
     TRY(prepare_session());
     TRY(prepare_environment());
     TRY(prepare_context());
+    if (!request_.call.empty()) return answer();
     const Planned planned = TRY(plan());
     const solver::SharedResult result = TRY(solve(planned.plan.definition, stop_));
     BuildResponse response;
@@ -701,6 +720,11 @@ Result<> Build::export_one(const Planned& planned, const solver::SharedResult& r
 namespace cooper::engine {
 
 Result<BuildResponse> LocalEngine::build(const BuildRequest& request, ProgressSink& progress, Stop stop) {
+    if (!request.call.empty()) {
+        // Nothing is built, so nothing is remembered.
+        Recorder recorder(progress, sys::Fd());
+        return Build(*this, request, recorder, std::string(), std::move(stop)).run();
+    }
     std::array<std::uint8_t, 8> random{};
     if (::getentropy(random.data(), random.size()) != 0) return fail_errno(errno, "random numbers");
     store::BuildRecord record;

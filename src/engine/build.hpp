@@ -2,6 +2,7 @@
 // exports. Also answers the frontend's questions (Bridge).
 #pragma once
 
+#include "dockerfile/to_llb.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/recorder.hpp"
 #include "frontend/bridge.hpp"
@@ -64,7 +65,11 @@ private:
     [[nodiscard]] Error explain(Error error, const llb::Graph& graph, const std::optional<Digest>& failed) const;
 
     struct Planned;
+    // Reads the Dockerfile, too.
+    Result<dockerfile::ConvertOptions> convert_options();
     Result<Planned> plan();
+    Result<BuildResponse> answer();
+    [[nodiscard]] Error of_dockerfile(Error error) const;
     Result<> export_all(const Planned& planned, const solver::SharedResult& result, BuildResponse& response);
     Result<> export_one(const Planned& planned, const solver::SharedResult& result, const ExportSpec& spec,
                         BuildResponse& response);

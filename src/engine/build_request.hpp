@@ -53,6 +53,9 @@ struct BuildRequest {
     // The Dockerfile itself (-f - or a Dockerfile on standard input).
     std::optional<std::string> dockerfile_text;
 
+    // A question instead of a build, by the id of its subrequest ("frontend.lint"); empty = build.
+    std::string call;
+
     std::string target;
     std::map<std::string, std::string> build_args;
     std::map<std::string, std::string> labels;
@@ -80,6 +83,7 @@ struct BuildResponse {
     std::optional<oci::Descriptor> target;  // manifest or index
     std::vector<std::string> names;
     std::map<std::string, std::string> metadata;  // what --metadata-file prints: values are JSON text
+    std::map<std::string, std::string> answer;    // of a call: "result.json", "result.txt", …
 };
 
 }  // namespace cooper::engine
