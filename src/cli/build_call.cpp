@@ -90,7 +90,8 @@ Result<BuildCall> parse_call(std::string_view flag) {
             return bad_input("invalid --call field {}: want format=… or ignorestatus=…", quoted(field));
         }
     }
-    if (name.empty()) return bad_input("--call {} names nothing: want one of {}", quoted(flag), join(call_names(), ", "));
+    if (name.empty())
+        return bad_input("--call {} names nothing: want one of {}", quoted(flag), join(call_names(), ", "));
     if (std::ranges::find(call_names(), name) == call_names().end()) {
         const auto near = nearest(name, call_names());
         return bad_input("--call {}: want one of {}", quoted(name), join(call_names(), ", "))

@@ -207,9 +207,8 @@ std::string outline_text(const Outline& outline) {
 Result<SubrequestAnswer> outline(const std::string& text, const ConvertOptions& options, frontend::Bridge& bridge,
                                  Stop stop) {
     const Outline outline = TRY(outline_of(text, options, bridge, std::move(stop)));
-    return SubrequestAnswer{{"result.json", outline_json(outline, text)},
-                            {"result.txt", outline_text(outline)},
-                            {"version", kVersion}};
+    return SubrequestAnswer{
+        {"result.json", outline_json(outline, text)}, {"result.txt", outline_text(outline)}, {"version", kVersion}};
 }
 
 // --- lint ---
