@@ -72,7 +72,22 @@ struct LogTail {
     std::string step;
     std::string text;
 };
-using ErrorDetail = std::variant<ExitStatus, Errno, HttpStatus, SourceRange, Excerpt, LogTail>;
+// The file of a SourceRange, whole, for clients that print excerpts themselves.
+struct SourceText {
+    std::string file;
+    std::string language;  // "Dockerfile"
+    std::shared_ptr<const std::string> text;
+};
+// Digest of the step whose work failed.
+struct FailedVertex {
+    std::string digest;
+};
+// The client that was asked for something has gone: another that wants the same work may be asked.
+struct SessionLost {
+    std::string session_id;
+};
+using ErrorDetail =
+    std::variant<ExitStatus, Errno, HttpStatus, SourceRange, Excerpt, LogTail, SourceText, FailedVertex, SessionLost>;
 
 class [[nodiscard]] Error {
 public:

@@ -1,0 +1,67 @@
+// MessageStream: a call that carries messages in both directions, as bytes: whoever uses it knows their type.
+// RawCall is its client's side. A service whose methods are such calls is made by make_raw_service.
+//
+// One thread reads and one writes; they may be two. Everything blocks.
+#pragma once
+
+#include "base/result.hpp"
+#include "base/stop.hpp"
+#include "rpc/grpc_types.hpp"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cooper::rpc {
+
+// Keys in lower case; a key may occur several times.
+using Metadata = std::vector<std::pair<std::string, std::string>>;
+
+class MessageStream {
+public:
+    virtual ~MessageStream() = default;
+    // false: the peer sends no more. At most kMaxMessageBytes.
+    virtual Result<bool> read(std::string& message) = 0;
+    virtual Result<> write(std::string_view message) = 0;
+    // Nothing will be written any more. The side that serves ends with its handler.
+    virtual Result<> close_write() = 0;
+};
+
+class RawCall final : public MessageStream {
+public:
+    // method: "/moby.filesync.v1.FileSync/DiffCopy". A stop cancels the call.
+    static std::unique_ptr<RawCall> start(std::shared_ptr<grpc::Channel> channel, const std::string& method,
+                                          const Metadata& metadata, Stop stop);
+    ~RawCall() override;
+
+    // The end of the call that is not OK is an error: Code and details as the peer gave them.
+    Result<bool> read(std::string& message) override;
+    Result<> write(std::string_view message) override;
+    Result<> close_write() override;
+    // Reads what is left, unread, and says how the call ended. For the thread that reads.
+    Result<> finish();
+    // Any thread.
+    void cancel();
+
+private:
+    RawCall();
+    struct Call;
+    std::unique_ptr<Call> call_;
+};
+
+struct RawMethod {
+    std::string path;  // "/package.Service/Method"
+    // Its error becomes the status of the call.
+    std::function<Result<>(MessageStream& stream, const Metadata& metadata)> serve;
+};
+[[nodiscard]] std::unique_ptr<grpc::Service> make_raw_service(std::vector<RawMethod> methods);
+
+// Of the client's, as it came.
+[[nodiscard]] Metadata metadata_of(const grpc::ServerContext& context);
+// The first value of a key; empty when there is none.
+[[nodiscard]] std::string_view find_value(const Metadata& metadata, std::string_view key);
+
+}  // namespace cooper::rpc

@@ -1,0 +1,79 @@
+#include "rpc/detail/buffers.hpp"
+#include "rpc/message_stream.hpp"
+#include "rpc/status.hpp"
+
+#include <grpcpp/impl/rpc_service_method.h>
+#include <grpcpp/impl/service_type.h>
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/method_handler.h>
+#include <grpcpp/support/sync_stream.h>
+
+namespace cooper::rpc {
+
+namespace {
+
+using Stream = grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
+
+class ServedCall final : public MessageStream {
+public:
+    explicit ServedCall(Stream& stream) : stream_(stream) {}
+
+    Result<bool> read(std::string& message) override {
+        grpc::ByteBuffer buffer;
+        if (!stream_.Read(&buffer)) return false;
+        message.clear();
+        detail::append_to(message, buffer);
+        return true;
+    }
+    Result<> write(std::string_view message) override {
+        if (stream_.Write(detail::to_buffer(message))) return {};
+        return fail(Code::cancelled, Blame::world, "the peer ended the call");
+    }
+    Result<> close_write() override { return {}; }
+
+private:
+    Stream& stream_;
+};
+
+class RawService final : public grpc::Service {
+public:
+    explicit RawService(std::vector<RawMethod> methods) : methods_(std::move(methods)) {
+        for (const auto& method : methods_) {
+            AddMethod(new grpc::internal::RpcServiceMethod(
+                method.path.c_str(), grpc::internal::RpcMethod::BIDI_STREAMING,
+                new grpc::internal::BidiStreamingHandler<RawService, grpc::ByteBuffer, grpc::ByteBuffer>(
+                    [&method](RawService*, grpc::ServerContext* context, Stream* stream) -> grpc::Status {
+                        ServedCall call(*stream);
+                        const auto served = method.serve(call, metadata_of(*context));
+                        return served ? grpc::Status::OK : to_status(served.error());
+                    },
+                    this)));
+        }
+    }
+
+private:
+    const std::vector<RawMethod> methods_;  // gRPC keeps pointers to the paths
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> make_raw_service(std::vector<RawMethod> methods) {
+    return std::make_unique<RawService>(std::move(methods));
+}
+
+Metadata metadata_of(const grpc::ServerContext& context) {
+    Metadata metadata;
+    for (const auto& [key, value] : context.client_metadata()) {
+        metadata.emplace_back(std::string(key.data(), key.size()), std::string(value.data(), value.size()));
+    }
+    return metadata;
+}
+
+std::string_view find_value(const Metadata& metadata, std::string_view key) {
+    for (const auto& [name, value] : metadata) {
+        if (name == key) return value;
+    }
+    return {};
+}
+
+}  // namespace cooper::rpc
