@@ -72,11 +72,14 @@ Result<Address> parse_address(std::string_view text) {
 
 std::string to_string(const Address& address) {
     switch (address.kind) {
-        case Address::Kind::unix_socket: return "unix://" + address.path;
+        case Address::Kind::unix_socket:
+            return "unix://" + address.path;
         case Address::Kind::tcp:
-            return address.host.find(':') == std::string::npos ? fmt::format("tcp://{}:{}", address.host, address.port)
-                                                               : fmt::format("tcp://[{}]:{}", address.host, address.port);
-        case Address::Kind::fd: return fmt::format("fd://{}", address.fd);
+            return address.host.find(':') == std::string::npos
+                       ? fmt::format("tcp://{}:{}", address.host, address.port)
+                       : fmt::format("tcp://[{}]:{}", address.host, address.port);
+        case Address::Kind::fd:
+            return fmt::format("fd://{}", address.fd);
     }
     UNREACHABLE();
 }

@@ -14,10 +14,10 @@ namespace cooper::rpc {
 struct Address {
     enum class Kind : std::uint8_t { unix_socket, tcp, fd };
     Kind kind = Kind::unix_socket;
-    std::string path;         // unix_socket: absolute, shorter than 108 bytes
-    std::string host;         // tcp: a name, an IPv4 address, or an IPv6 address without brackets; empty = all
-    std::uint16_t port = 0;   // tcp; 0 = any (listening only)
-    int fd = 3;               // fd: of those that the service manager passes, from 3
+    std::string path;        // unix_socket: absolute, shorter than 108 bytes
+    std::string host;        // tcp: a name, an IPv4 address, or an IPv6 address without brackets; empty = all
+    std::uint16_t port = 0;  // tcp; 0 = any (listening only)
+    int fd = 3;              // fd: of those that the service manager passes, from 3
     friend bool operator==(const Address&, const Address&) = default;
 };
 

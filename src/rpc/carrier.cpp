@@ -130,8 +130,7 @@ Result<bool> send_message(Stream& stream, int socket) {
 
 class HandlerCarrier final : public Carrier {
 public:
-    HandlerCarrier(grpc::ServerContext& context,
-                   grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>& stream)
+    HandlerCarrier(grpc::ServerContext& context, grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>& stream)
         : context_(context), stream_(stream) {}
     Result<bool> receive_into(int socket) override { return receive_message(stream_, socket); }
     Result<bool> send_from(int socket) override { return send_message(stream_, socket); }

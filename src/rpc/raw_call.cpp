@@ -33,8 +33,8 @@ std::unique_ptr<RawCall> RawCall::start(std::shared_ptr<grpc::Channel> channel, 
     call.stop = std::move(stop);
     for (const auto& [key, value] : metadata) call.context.AddMetadata(key, value);
     call.stream.reset(grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(
-        call.channel.get(),
-        grpc::internal::RpcMethod(call.method.c_str(), grpc::internal::RpcMethod::BIDI_STREAMING), &call.context));
+        call.channel.get(), grpc::internal::RpcMethod(call.method.c_str(), grpc::internal::RpcMethod::BIDI_STREAMING),
+        &call.context));
     call.on_stop.emplace(call.stop, [&context = call.context] { context.TryCancel(); });
     return raw;
 }

@@ -125,13 +125,16 @@ Error with_wire_detail(Error error, std::string_view name, const nlohmann::json&
 Blame blame_for(Code code) {
     switch (code) {
         case Code::internal:
-        case Code::data_loss: return Blame::cooper;
+        case Code::data_loss:
+            return Blame::cooper;
         case Code::unavailable:
         case Code::deadline_exceeded:
         case Code::resource_exhausted:
         case Code::aborted:
-        case Code::cancelled: return Blame::world;
-        default: return Blame::user;
+        case Code::cancelled:
+            return Blame::world;
+        default:
+            return Blame::user;
     }
 }
 

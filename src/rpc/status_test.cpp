@@ -30,8 +30,7 @@ Error failed_step() {
 TEST(Status, DetailsAreJsonUnderBuildKitsNames) {
     const auto message = message_in(to_status(failed_step()));
     EXPECT_EQ(message.code(), 2);
-    EXPECT_EQ(message.message(),
-              "solve: process \"/bin/sh -c false\" did not complete successfully: exit code: 3");
+    EXPECT_EQ(message.message(), "solve: process \"/bin/sh -c false\" did not complete successfully: exit code: 3");
     ASSERT_EQ(message.details_size(), 3);
     EXPECT_EQ(message.details(0).type_url(), "github.com/moby/buildkit/errdefs.Source+json");
     EXPECT_EQ(message.details(0).value(),
@@ -80,9 +79,9 @@ TEST(Status, MalformedDetailsAreDropped) {
     message.set_code(5);
     message.set_message("gone");
     const std::string prefix = "github.com/moby/buildkit/errdefs.";
-    for (const char* json : {"", "{", "[]", R"({"info":7,"ranges":{}})", R"({"info":{"filename":[]},"ranges":[7,{"start":7}]})",
-                             R"({"info":{"filename":"f","data":"%%"},"ranges":[{"start":{"line":1e300}}]})",
-                             R"({"digest":{}})"}) {
+    for (const char* json :
+         {"", "{", "[]", R"({"info":7,"ranges":{}})", R"({"info":{"filename":[]},"ranges":[7,{"start":7}]})",
+          R"({"info":{"filename":"f","data":"%%"},"ranges":[{"start":{"line":1e300}}]})", R"({"digest":{}})"}) {
         for (const char* name : {"Source+json", "Vertex+json", "Unknown+json"}) {
             auto* any = message.add_details();
             any->set_type_url(prefix + name);

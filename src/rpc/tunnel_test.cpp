@@ -200,8 +200,8 @@ TEST_F(TunnelTest, GarbageInsideEndsTheSessionOnly) {
     serve([&](Joint&, const std::shared_ptr<grpc::Channel>& client) {
         answered.set_value(get_secret(client, "x").has_value());
     });
-    for (const std::string& garbage :
-         {std::string("HTTP/1.1 200 OK\r\n\r\n"), std::string(100'000, '\xff'), std::string("\0\0\0\0\0\0\0\0\0", 9) + "x"}) {
+    for (const std::string& garbage : {std::string("HTTP/1.1 200 OK\r\n\r\n"), std::string(100'000, '\xff'),
+                                       std::string("\0\0\0\0\0\0\0\0\0", 9) + "x"}) {
         answered = {};
         const auto call = RawCall::start(daemon_, kSession, {}, {});
         moby::buildkit::v1::BytesMessage message;
@@ -308,10 +308,12 @@ TEST_F(TunnelTest, PipesCarryGrpcToo) {
     auto server = std::move(*StreamServer::start({&secrets}));
     auto to = std::move(*sys::make_pipe());
     auto from = std::move(*sys::make_pipe());
-    auto ours = std::move(*Joint::create(std::move(*carry_in_files(std::move(to.read_end), std::move(from.write_end)))));
+    auto ours =
+        std::move(*Joint::create(std::move(*carry_in_files(std::move(to.read_end), std::move(from.write_end)))));
     server->add(ours->take_socket());
     std::jthread run_ours([&] { ours->run(); });
-    auto theirs = std::move(*Joint::create(std::move(*carry_in_files(std::move(from.read_end), std::move(to.write_end)))));
+    auto theirs =
+        std::move(*Joint::create(std::move(*carry_in_files(std::move(from.read_end), std::move(to.write_end)))));
     auto channel = channel_over(theirs->take_socket());
     std::jthread run_theirs([&] { theirs->run(); });
     EXPECT_EQ(get_secret(channel, "p").value_or("failed"), "p of client");
@@ -323,7 +325,8 @@ TEST_F(TunnelTest, PipesCarryGrpcToo) {
 TEST_F(TunnelTest, AFileCarrierThatWaitsIsStopped) {
     auto silent = std::move(*sys::make_pipe());
     auto out = std::move(*sys::make_pipe());
-    auto joint = std::move(*Joint::create(std::move(*carry_in_files(std::move(silent.read_end), std::move(out.write_end)))));
+    auto joint =
+        std::move(*Joint::create(std::move(*carry_in_files(std::move(silent.read_end), std::move(out.write_end)))));
     const sys::Fd socket = joint->take_socket();
     std::jthread run([&] { joint->run(); });
     joint->close();
@@ -339,8 +342,7 @@ TEST_F(TunnelTest, RawCallsCarryMessagesMetadataAndErrors) {
               while (TRY(stream.read(message))) TRY(stream.write(message + "!"));
               return {};
           }},
-         {"/x.Y/Refuse",
-          [](MessageStream&, const Metadata&) -> Result<> { return bad_input("no"); }}});
+         {"/x.Y/Refuse", [](MessageStream&, const Metadata&) -> Result<> { return bad_input("no"); }}});
     auto server = std::move(*StreamServer::start({service.get()}));
     auto [a, b] = socket_pair();
     server->add(std::move(a));
