@@ -1,5 +1,7 @@
 #include "codec/path_match.hpp"
 
+#include "base/text.hpp"
+
 #include <cstdint>
 
 namespace cooper::codec {
@@ -164,7 +166,9 @@ Chunk take_chunk(std::string_view& pattern) {
     return chunk;
 }
 
-Error malformed() { return bad_input("syntax error in pattern"); }
+Error malformed(std::string_view pattern) {
+    return bad_input("syntax error in pattern {}", quoted(pattern)).with_hint("close every [ and write \\ only before a sign");
+}
 
 // Tries the chunk at every place the star can reach.
 Verdict match_after_star(std::string_view chunk, bool last, std::string_view& name) {
@@ -182,6 +186,7 @@ Verdict match_after_star(std::string_view chunk, bool last, std::string_view& na
 }  // namespace
 
 Result<bool> path_match(std::string_view pattern, std::string_view name) {
+    const std::string_view whole = pattern;
     while (!pattern.empty()) {
         const Chunk chunk = take_chunk(pattern);
         if (chunk.star && chunk.text.empty()) return name.find('/') == std::string_view::npos;
@@ -191,12 +196,12 @@ Result<bool> path_match(std::string_view pattern, std::string_view name) {
             name = matcher.rest();
             continue;
         }
-        if (verdict == Verdict::malformed) return malformed();
+        if (verdict == Verdict::malformed) return malformed(whole);
         verdict = chunk.star ? match_after_star(chunk.text, pattern.empty(), name) : Verdict::no;
-        if (verdict == Verdict::malformed) return malformed();
+        if (verdict == Verdict::malformed) return malformed(whole);
         if (verdict == Verdict::yes) continue;
         while (!pattern.empty()) {
-            if (ChunkMatcher(take_chunk(pattern).text, "").run() == Verdict::malformed) return malformed();
+            if (ChunkMatcher(take_chunk(pattern).text, "").run() == Verdict::malformed) return malformed(whole);
         }
         return false;
     }

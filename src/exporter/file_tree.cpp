@@ -167,8 +167,7 @@ private:
         if (!root_) ::fchmod(made.get(), 0700);
         const auto child = TRY(dir.open_dir(name));
         TRY(walk(*child, made.get(), path, depth + 1));
-        set_xattrs(made.get(), TRY(dir.xattrs(name, node)));
-        return finish_fd(made.get(), node);
+        return finish_fd(made.get(), node, TRY(dir.xattrs(name, node)));
     }
 
     Result<> file(const Directory& dir, const std::string& name, const Node& node, int dest) {
@@ -179,8 +178,7 @@ private:
         }));
         const sys::Fd out(made);
         TRY(copy(in.get(), out.get()));
-        set_xattrs(out.get(), TRY(dir.xattrs(name, node)));
-        return finish_fd(out.get(), node);
+        return finish_fd(out.get(), node, TRY(dir.xattrs(name, node)));
     }
 
     Result<> copy(int in, int out) {
@@ -222,9 +220,11 @@ private:
         return {time, time};
     }
 
-    Result<> finish_fd(int fd, const Node& node) {
+    // The owner first: changing it drops setuid bits and capabilities.
+    Result<> finish_fd(int fd, const Node& node, const snapshot::Xattrs& xattrs) {
         if (root_ && ::fchown(fd, node.uid, node.gid) != 0) return fail_errno(errno, "set owner");
         if (::fchmod(fd, node.mode) != 0) return fail_errno(errno, "set mode");
+        set_xattrs(fd, xattrs);
         if (::futimens(fd, times(node).data()) != 0) return fail_errno(errno, "set time");
         return {};
     }

@@ -57,6 +57,12 @@ std::optional<std::int64_t> time_of(std::int64_t timestamp) {
     return timestamp;
 }
 
+Error no_names_in_scratch(const std::string& name) {
+    return bad_input("the owner {} cannot be looked up: below this step there is no /etc/passwd or /etc/group",
+                     quoted(name))
+        .with_hint("write the owner as numbers (--chown=1000:1000); a copy with --link starts from nothing, too");
+}
+
 }  // namespace
 
 // One execution. A state is what an action gives: a finished chain, or a layer in work that the next
@@ -167,6 +173,7 @@ private:
                 name.id = *id;
             } else {
                 const auto& named = std::get<llb::NamedUser>(*user);
+                if (named.input < 0) return no_names_in_scratch(named.name);
                 name.name = named.name;
                 tree = TRY(tree_at(named.input));
             }
