@@ -167,7 +167,8 @@ Chunk take_chunk(std::string_view& pattern) {
 }
 
 Error malformed(std::string_view pattern) {
-    return bad_input("syntax error in pattern {}", quoted(pattern)).with_hint("close every [ and write \\ only before a sign");
+    return bad_input("syntax error in pattern {}", quoted(pattern))
+        .with_hint("close every [ and write \\ only before a sign");
 }
 
 // Tries the chunk at every place the star can reach.
