@@ -41,6 +41,8 @@ struct ExportSpec {
     std::string type;  // image, registry is image with push=true, oci, docker, local, tar, cacheonly
     std::map<std::string, std::string> attrs;
     std::string dest;  // host path; "-" = standard output; empty where none applies
+    // >= 0: files go to the client, to its exporter of this number, and dest is ignored.
+    int client_exporter = -1;
 };
 
 enum class NetworkMode : std::uint8_t { sandbox, none, host };

@@ -5,6 +5,7 @@
 
 #include "base/progress.hpp"
 #include "base/stop.hpp"
+#include "engine/build_job.hpp"
 #include "engine/build_request.hpp"
 #include "engine/config.hpp"
 
@@ -86,6 +87,8 @@ public:
     static Result<std::unique_ptr<Engine>> open(std::string root, Config config);
     virtual ~Engine() = default;
 
+    // The job must end before the engine; progress outlives the job.
+    virtual Result<std::unique_ptr<BuildJob>> start_job(JobOptions options, ProgressSink& progress) = 0;
     virtual Result<BuildResponse> build(const BuildRequest& request, ProgressSink& progress, Stop stop) = 0;
 
     // Images. Names are as users type them; "not found" errors suggest near names.

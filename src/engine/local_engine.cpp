@@ -10,9 +10,9 @@
 
 namespace cooper::engine {
 
-namespace {
 
-std::size_t cores() { return std::max(1U, std::thread::hardware_concurrency()); }
+
+std::size_t core_count() { return std::max(1U, std::thread::hardware_concurrency()); }
 
 registry::RegistryConfig registry_config(const Config& config) {
     registry::RegistryConfig out;
@@ -26,12 +26,14 @@ registry::RegistryConfig registry_config(const Config& config) {
     return out;
 }
 
-layer::ApplyLimits limits_of(const Config& config) {
+layer::ApplyLimits apply_limits(const Config& config) {
     layer::ApplyLimits limits;
     limits.max_bytes = config.max_layer_bytes;
     limits.max_entries = config.max_layer_files;
     return limits;
 }
+
+namespace {
 
 // A Go duration of whole units ("24h", "1h30m"), or seconds.
 Result<std::chrono::seconds> parse_age(std::string_view text) {
@@ -86,10 +88,10 @@ LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
       credentials_(config_.docker_config),
       registry_(registry_config(config_), credentials_, http_, http::RetryPolicy{}),
       origin_(registry_),
-      images_(*store_, origin_, limits_of(config_), 4),
+      images_(*store_, origin_, apply_limits(config_), 4),
       http_source_(*store_, http_, config_.max_layer_bytes),
       git_source_(*store_),
-      trees_(*store_, *this, cores()),
+      trees_(*store_, *this, core_count()),
       packer_(
           *store_,
           [this](store::LayerId id, VertexProgress& progress, const Stop& stop) {
@@ -98,7 +100,7 @@ LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
           [this](const store::LazyLayer& lazy, const Stop& stop) {
               return images_.open_blob(lazy.blob, lazy.reference, stop);
           },
-          cores()),
+          core_count()),
       solver_cache_(*store_),
       solver_results_(*store_) {}
 
@@ -118,6 +120,16 @@ Result<run::Executor*> LocalEngine::executor() {
         executor_ = TRY(run::make_oci_executor(std::move(options)));
     }
     return executor_.get();
+}
+
+solver::Solver& LocalEngine::solver() {
+    std::call_once(solver_once_, [this] {
+        const std::size_t jobs = config_.jobs > 0 ? config_.jobs : core_count();
+        solver_ = std::make_unique<solver::Solver>(
+            solver::SolverOptions{.cpu_jobs = jobs, .io_jobs = std::max<std::size_t>(8, jobs), .exec_jobs = jobs},
+            solver_cache_, solver_results_, clock_);
+    });
+    return *solver_;
 }
 
 Result<> LocalEngine::collect_garbage() {
@@ -205,7 +217,7 @@ Result<std::string> LocalEngine::build_log(const std::string& ref) {
 
 Result<std::vector<InfoRow>> LocalEngine::info() {
     std::vector<InfoRow> rows = {
-        {"Version", COOPER_VERSION}, {"Root", store_->root()}, {"Cores", std::to_string(cores())}};
+        {"Version", COOPER_VERSION}, {"Root", store_->root()}, {"Cores", std::to_string(core_count())}};
     const auto executor = this->executor();
     rows.push_back({"Executor", executor ? (*executor)->describe() : executor.error().to_string()});
     rows.push_back({"Platform", oci::format_platform(oci::host_platform())});

@@ -18,11 +18,16 @@
 
 namespace cooper::engine {
 
+[[nodiscard]] std::size_t core_count();
+[[nodiscard]] registry::RegistryConfig registry_config(const Config& config);
+[[nodiscard]] layer::ApplyLimits apply_limits(const Config& config);
+
 class LocalEngine final : public Engine, private ops::LayerFetcher {
 public:
     static Result<std::unique_ptr<Engine>> create(const std::string& root, Config config);
     ~LocalEngine() override;
 
+    Result<std::unique_ptr<BuildJob>> start_job(JobOptions options, ProgressSink& progress) override;
     Result<BuildResponse> build(const BuildRequest& request, ProgressSink& progress, Stop stop) override;
     Result<std::vector<ImageRow>> list_images() override;
     Result<std::vector<std::string>> remove_image(const std::string& name_or_id, Force force) override;
@@ -45,9 +50,13 @@ public:
 
 private:
     friend class Build;
+    friend class LocalJob;
+    friend class Workshop;
     LocalEngine(std::unique_ptr<store::Store> store, Config config);
     Result<> materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) override;
     Result<run::Executor*> executor();
+    // One solver for all builds of this process, so that they share work.
+    solver::Solver& solver();
     // Removes what was used longest ago when the state is larger than the configuration allows. One
     // cheap question when it is not.
     Result<> collect_garbage();
@@ -72,6 +81,8 @@ private:
     exporter::Packer packer_;
     SolverCache solver_cache_;
     SolverResults solver_results_;
+    std::once_flag solver_once_;
+    std::unique_ptr<solver::Solver> solver_;
     std::mutex executor_mutex_;
     std::unique_ptr<run::Executor> executor_;
 };

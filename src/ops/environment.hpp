@@ -30,10 +30,13 @@ struct Environment {
     source::GitSource& git;
     // A local context of this build by its name and the attributes of the operation that wants it.
     std::function<Result<solver::SharedResult>(const std::string& name,
-                                               const std::map<std::string, std::string>& attributes)>
+                                               const std::map<std::string, std::string>& attributes,
+                                               VertexProgress& progress, const Stop& stop)>
         local;
-    // The host path behind the store id of an oci-layout:// source.
-    std::function<Result<std::string>(const std::string& store_id)> oci_layout;
+    // Where the image of an oci-layout:// source is, by the store and the session that its attributes name.
+    std::function<Result<std::unique_ptr<source::ImageOrigin>>(const std::map<std::string, std::string>& attributes,
+                                                               const Stop& stop)>
+        oci_layout;
     std::size_t threads = 2;
 };
 

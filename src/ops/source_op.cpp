@@ -2,7 +2,6 @@
 
 #include "base/text.hpp"
 #include "llb/cache_digest.hpp"
-#include "source/oci_layout.hpp"
 
 #include <mutex>
 
@@ -29,8 +28,8 @@ public:
     }
     bool cache_map_is_cheap() const override { return true; }
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
-                                                      solver::OpContext& /*context*/) override {
-        return std::vector{TRY(environment_.local(name_, parts_.op.attrs))};
+                                                      solver::OpContext& context) override {
+        return std::vector{TRY(environment_.local(name_, parts_.op.attrs, context.progress, context.stop))};
     }
     solver::PoolKind pool() const override { return solver::PoolKind::io; }
 
@@ -82,17 +81,18 @@ private:
 
 class OciLayoutSourceOp final : public ImageSourceOp {
 public:
-    OciLayoutSourceOp(Environment& environment, source::ImageRequest request, std::string store_id)
-        : ImageSourceOp(environment, std::move(request)), store_id_(std::move(store_id)) {}
+    OciLayoutSourceOp(Environment& environment, source::ImageRequest request,
+                      std::map<std::string, std::string> attributes)
+        : ImageSourceOp(environment, std::move(request)), attributes_(std::move(attributes)) {}
 
 protected:
     Result<source::ResolvedImage> resolve(solver::OpContext& context) override {
-        auto origin = TRY(source::OciLayoutOrigin::open(TRY(environment_.oci_layout(store_id_))));
-        return environment_.images.import(request_, origin, &context.progress, context.stop);
+        const auto origin = TRY(environment_.oci_layout(attributes_, context.stop));
+        return environment_.images.import(request_, *origin, &context.progress, context.stop);
     }
 
 private:
-    std::string store_id_;
+    std::map<std::string, std::string> attributes_;
 };
 
 class HttpSourceOp final : public solver::Op {
@@ -164,11 +164,8 @@ Result<std::shared_ptr<solver::Op>> make_source_op(Environment& environment, Sou
         op = std::make_shared<ImageSourceOp>(environment,
                                              TRY(source::image_request(rest, parts.platform, parts.op.attrs)));
     } else if (scheme == "oci-layout") {
-        const auto store_id = parts.op.attrs.find("oci.store");
-        if (store_id == parts.op.attrs.end()) return bad_input("{}: no store is named", identifier);
-        const std::string id = store_id->second;
-        op = std::make_shared<OciLayoutSourceOp>(environment,
-                                                 TRY(source::image_request(rest, parts.platform, parts.op.attrs)), id);
+        op = std::make_shared<OciLayoutSourceOp>(
+            environment, TRY(source::image_request(rest, parts.platform, parts.op.attrs)), parts.op.attrs);
     } else if (scheme == "http" || scheme == "https") {
         op = std::make_shared<HttpSourceOp>(environment, TRY(source::http_request(identifier, parts.op.attrs)));
     } else if (scheme == "git") {

@@ -1,6 +1,7 @@
 #include "session/local_session.hpp"
 
 #include "base/text.hpp"
+#include "sys/rooted_dir.hpp"
 #include "session/socket_forward.hpp"
 #include "sys/process.hpp"
 
@@ -78,10 +79,8 @@ struct LocalSession::Agents {
 
 LocalSession::~LocalSession() = default;
 
-Result<std::unique_ptr<LocalSession>> LocalSession::create(std::map<std::string, LocalSecret> secrets,
-                                                           std::map<std::string, std::vector<std::string>> ssh,
-                                                           std::string scratch_dir) {
-    for (const auto& [id, secret] : secrets) {
+Result<std::unique_ptr<LocalSession>> LocalSession::create(LocalOffers offers) {
+    for (const auto& [id, secret] : offers.secrets) {
         if (!secret.env.empty()) continue;
         struct stat st{};
         if (::stat(secret.file.c_str(), &st) != 0)
@@ -92,7 +91,7 @@ Result<std::unique_ptr<LocalSession>> LocalSession::create(std::map<std::string,
             return bad_input("secret {}: {} is larger than 512 KiB", id, secret.file);
         }
     }
-    for (const auto& [id, paths] : ssh) {
+    for (const auto& [id, paths] : offers.ssh) {
         if (paths.empty()) {
             const char* socket = std::getenv("SSH_AUTH_SOCK");
             if (socket == nullptr || *socket == '\0') {
@@ -105,16 +104,76 @@ Result<std::unique_ptr<LocalSession>> LocalSession::create(std::map<std::string,
         }
     }
     auto session = std::unique_ptr<LocalSession>(new LocalSession);
-    session->secrets_ = std::move(secrets);
-    session->ssh_ = std::move(ssh);
-    session->scratch_dir_ = std::move(scratch_dir);
+    session->offers_ = std::move(offers);
     session->agents_ = std::make_unique<Agents>();
     return session;
 }
 
+namespace {
+
+class HostDirectory final : public LocalFiles {
+public:
+    explicit HostDirectory(std::string host_path) : host_path_(std::move(host_path)) {}
+    [[nodiscard]] const std::string& host_path() const override { return host_path_; }
+
+private:
+    std::string host_path_;
+};
+
+class FdSource final : public ByteSource {
+public:
+    explicit FdSource(sys::Fd fd) : fd_(std::move(fd)) {}
+    Result<std::size_t> read(std::span<std::byte> buffer) override {
+        while (true) {
+            const ssize_t got = ::read(fd_.get(), buffer.data(), buffer.size());
+            if (got >= 0) return static_cast<std::size_t>(got);
+            if (errno != EINTR) return fail_errno(errno, "read");
+        }
+    }
+
+private:
+    sys::Fd fd_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<LocalFiles>> LocalSession::local_files(const LocalRequest& request, VertexProgress& progress,
+                                                              Stop stop) {
+    const auto found = offers_.directories.find(request.name);
+    if (found == offers_.directories.end()) return Session::local_files(request, progress, std::move(stop));
+    return std::shared_ptr<LocalFiles>(std::make_shared<HostDirectory>(found->second));
+}
+
+Result<sys::Fd> LocalSession::open_content(const std::string& store, const Digest& digest) const {
+    const auto found = offers_.layouts.find(store);
+    if (found == offers_.layouts.end() || digest.algorithm() != Digest::Algorithm::sha256) {
+        return fail(Code::not_found, Blame::user, "there is no {} in the content store {}", digest.to_string(), store);
+    }
+    const sys::RootedDir dir = TRY(sys::RootedDir::open_host(found->second));
+    auto file = dir.open("blobs/sha256/" + digest.hex(), O_RDONLY | O_NONBLOCK, sys::Follow::no, 0);
+    if (!file && file.error().code() == Code::not_found) {
+        return fail(Code::not_found, Blame::user, "OCI layout {} has no blob {}", found->second, digest.to_string());
+    }
+    return file;
+}
+
+Result<std::unique_ptr<ByteSource>> LocalSession::read_content(const std::string& store, const Digest& digest,
+                                                               std::uint64_t offset, Stop /*stop*/) {
+    sys::Fd file = TRY(open_content(store, digest));
+    if (::lseek(file.get(), static_cast<off_t>(offset), SEEK_SET) < 0) return fail_errno(errno, "seek in a blob");
+    return std::unique_ptr<ByteSource>(std::make_unique<FdSource>(std::move(file)));
+}
+
+Result<std::uint64_t> LocalSession::content_size(const std::string& store, const Digest& digest, Stop /*stop*/) {
+    const sys::Fd file = TRY(open_content(store, digest));
+    struct stat st{};
+    if (::fstat(file.get(), &st) != 0) return fail_errno(errno, "size of a blob");
+    return static_cast<std::uint64_t>(st.st_size);
+}
+
 Result<std::optional<Secret>> LocalSession::find_secret(const std::string& id, Stop /*stop*/) {
-    const auto found = secrets_.find(id);
-    if (found == secrets_.end()) return std::optional<Secret>{};
+    const auto found = offers_.secrets.find(id);
+    if (found == offers_.secrets.end()) return std::optional<Secret>{};
     if (!found->second.env.empty()) {
         const char* value = std::getenv(found->second.env.c_str());
         if (value == nullptr) return std::optional<Secret>{};
@@ -127,7 +186,7 @@ Result<std::optional<Secret>> LocalSession::find_secret(const std::string& id, S
 }
 
 Result<std::string> LocalSession::agent_socket(const std::string& id) {
-    const auto& paths = ssh_.at(id);
+    const auto& paths = offers_.ssh.at(id);
     if (paths.empty()) {
         const char* socket = std::getenv("SSH_AUTH_SOCK");
         return std::string(socket != nullptr ? socket : "");
@@ -135,15 +194,15 @@ Result<std::string> LocalSession::agent_socket(const std::string& id) {
     if (paths.size() == 1 && is_socket(paths[0])) return paths[0];
     auto running = agents_->running.lock();
     auto& agent = (*running)[id];
-    if (agent == nullptr) agent = TRY(start_agent(paths, scratch_dir_));
+    if (agent == nullptr) agent = TRY(start_agent(paths, offers_.scratch_dir));
     return agent->socket;
 }
 
 Result<std::unique_ptr<SshSocket>> LocalSession::open_ssh(const std::string& id, const SocketOwner& owner,
                                                           Stop /*stop*/) {
-    if (!ssh_.contains(id)) return std::unique_ptr<SshSocket>{};
+    if (!offers_.ssh.contains(id)) return std::unique_ptr<SshSocket>{};
     const std::string target = TRY(agent_socket(id));
-    sys::TempDir dir = TRY(sys::TempDir::create(scratch_dir_, "ssh-"));
+    sys::TempDir dir = TRY(sys::TempDir::create(offers_.scratch_dir, "ssh-"));
     const std::string path = dir.path() + "/agent.sock";
     auto forward = TRY_CONTEXT(SocketForward::start(path, target), "forward SSH agent {}", id);
     if (::chown(path.c_str(), owner.uid, owner.gid) != 0) return fail_errno(errno, "SSH socket owner");

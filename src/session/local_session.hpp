@@ -4,6 +4,7 @@
 
 #include "base/guarded.hpp"
 #include "session/session.hpp"
+#include "sys/fd.hpp"
 #include "sys/temp_dir.hpp"
 
 #include <map>
@@ -15,14 +16,27 @@ struct LocalSecret {
     std::string env;   // name of a variable
 };
 
+struct LocalOffers {
+    std::map<std::string, LocalSecret> secrets;
+    // id → agent socket or private key files; no paths = $SSH_AUTH_SOCK.
+    std::map<std::string, std::vector<std::string>> ssh;
+    std::map<std::string, std::string> directories;  // name → host path
+    std::map<std::string, std::string> layouts;      // content store ("oci:NAME") → host path of an OCI layout
+    // Sockets are made in folders of their own below it.
+    std::string scratch_dir;
+};
+
 class LocalSession final : public Session {
 public:
-    // ssh: id → agent socket or private key files; no paths = $SSH_AUTH_SOCK. Sockets are made in
-    // folders of their own below scratch_dir. Missing secret files are found out here, not in the step.
-    static Result<std::unique_ptr<LocalSession>> create(std::map<std::string, LocalSecret> secrets,
-                                                        std::map<std::string, std::vector<std::string>> ssh,
-                                                        std::string scratch_dir);
+    // Missing secret files are found out here, not in the step.
+    static Result<std::unique_ptr<LocalSession>> create(LocalOffers offers);
     ~LocalSession() override;
+
+    Result<std::shared_ptr<LocalFiles>> local_files(const LocalRequest& request, VertexProgress& progress,
+                                                    Stop stop) override;
+    Result<std::unique_ptr<ByteSource>> read_content(const std::string& store, const Digest& digest,
+                                                     std::uint64_t offset, Stop stop) override;
+    Result<std::uint64_t> content_size(const std::string& store, const Digest& digest, Stop stop) override;
 
     Result<std::optional<Secret>> find_secret(const std::string& id, Stop stop) override;
     Result<std::unique_ptr<SshSocket>> open_ssh(const std::string& id, const SocketOwner& owner, Stop stop) override;
@@ -32,9 +46,9 @@ private:
     struct Agents;
     Result<std::string> agent_socket(const std::string& id);
 
-    std::map<std::string, LocalSecret> secrets_;
-    std::map<std::string, std::vector<std::string>> ssh_;
-    std::string scratch_dir_;
+    Result<sys::Fd> open_content(const std::string& store, const Digest& digest) const;
+
+    LocalOffers offers_;
     std::unique_ptr<Agents> agents_;
 };
 

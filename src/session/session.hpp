@@ -53,11 +53,6 @@ struct SocketOwner {
     mode_t mode = 0600;
 };
 
-// Detail of an error: the client is gone, whatever it was asked.
-struct SessionLost {
-    std::string session_id;
-};
-
 // What of a directory of the client's is wanted. Patterns are those of BuildKit's local source: include
 // and follow_paths empty = everything that exclude leaves.
 struct LocalRequest {

@@ -39,11 +39,14 @@ Graph::Node& Graph::node_of(JobState& job, const std::shared_ptr<const Vertex>& 
 
 Graph::Node& Graph::find_or_create(CachePolicy policy, const std::shared_ptr<const Vertex>& vertex) {
     const bool ignore = policy == CachePolicy::ignore || vertex->options().ignore_cache;
-    NodeKey key{vertex->digest(), ignore};
-    if (const auto found = index_.find(key); found != index_.end()) return *found->second;
-    if (!ignore) {
-        // A plain one may share work that is done anew anyway, not the other way round (L202).
-        if (const auto found = index_.find({vertex->digest(), true}); found != index_.end()) return *found->second;
+    NodeKey key{vertex->digest(), ignore, vertex->options().scope};
+    auto found = index_.find(key);
+    // A plain one may share work that is done anew anyway, not the other way round (L202).
+    if (found == index_.end() && !ignore) found = index_.find({vertex->digest(), true, key.scope});
+    if (found != index_.end()) {
+        Node& node = *found->second;
+        if (node.vertex->shared_op() != vertex->shared_op()) node.vertex->op().share(vertex->shared_op());
+        return node;
     }
     auto node = std::make_shared<Node>();
     node->vertex = vertex;

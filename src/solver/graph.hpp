@@ -115,11 +115,12 @@ private:
     struct NodeKey {
         Digest digest;
         bool ignore_cache = false;
+        std::string scope;
         friend bool operator==(const NodeKey&, const NodeKey&) = default;
     };
     struct NodeKeyHash {
         std::size_t operator()(const NodeKey& key) const noexcept {
-            return std::hash<Digest>()(key.digest) * 2 + (key.ignore_cache ? 1 : 0);
+            return std::hash<Digest>()(key.digest) * 2 + (key.ignore_cache ? 1 : 0) + std::hash<std::string>()(key.scope);
         }
     };
 

@@ -14,6 +14,7 @@
 #include "solver/vertex.hpp"
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -61,6 +62,10 @@ public:
     // One result per output of the vertex.
     virtual Result<std::vector<SharedResult>> execute(std::span<const SharedResult> inputs, OpContext& context) = 0;
     [[nodiscard]] virtual PoolKind pool() const = 0;
+    // Another job brought an equal vertex, whose op may work with another client. From now on this op
+    // may let `other` do what it cannot do itself. Called on the scheduler's thread, also while other
+    // calls are running; must not block.
+    virtual void share(const std::shared_ptr<Op>& /*other*/) {}
 };
 
 }  // namespace cooper::solver

@@ -38,6 +38,8 @@ struct Output {
 struct VertexOptions {
     bool ignore_cache = false;  // never read from the cache; the result is saved all the same
     bool hidden = false;        // works, but emits no vertex events
+    // Builds share equal vertices only when this is equal, too: what a client sees and others do not.
+    std::string scope;
     std::optional<ProgressGroup> group;
     std::map<std::string, std::string> description;
 };
@@ -66,6 +68,7 @@ public:
     [[nodiscard]] const std::vector<Output>& inputs() const { return parts_.inputs; }
     [[nodiscard]] const VertexOptions& options() const { return parts_.options; }
     [[nodiscard]] Op& op() const { return *parts_.op; }
+    [[nodiscard]] const std::shared_ptr<Op>& shared_op() const { return parts_.op; }
     [[nodiscard]] std::uint32_t outputs() const { return parts_.outputs; }
 
 private:

@@ -1,0 +1,37 @@
+// The Dockerfile frontend as a client calls it: options by BuildKit's names in, definitions and metadata
+// out. dockerfile.md §12-§16.
+#pragma once
+
+#include "dockerfile/to_llb.hpp"
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace cooper::dockerfile {
+
+struct FrontendRequest {
+    std::map<std::string, std::string> options;     // "filename", "target", "build-arg:X", …
+    std::map<std::string, llb::Definition> inputs;  // by name
+};
+
+struct FrontendAnswer {
+    bool single = true;                                             // one result, not one per platform
+    std::vector<std::pair<std::string, llb::Definition>> platforms;  // id ("linux/arm64") and result; at least one
+    std::map<std::string, std::string> metadata;  // containerimage.config, refs.platforms, …
+    std::vector<WarningEvent> warnings;
+    // The file asks for another frontend ("# syntax="): its image, and the whole line.
+    std::optional<std::string> forward_to;
+    std::string command_line;
+};
+
+// Errors carry the range and an excerpt of the file they are about.
+[[nodiscard]] Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Bridge& bridge, Stop stop);
+
+// Whether an image named by "# syntax=" is this frontend: docker/dockerfile and its upstream twin, with
+// any tag but without a digest.
+[[nodiscard]] bool is_own_frontend(const std::string& image);
+
+}  // namespace cooper::dockerfile

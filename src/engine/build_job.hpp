@@ -1,0 +1,103 @@
+// BuildJob: one build as a conversation. Definitions and frontends are turned into results, which are
+// built when somebody needs them, looked into, and exported. `cooper build` holds it with itself; a
+// daemon lets its clients hold it.
+//
+// Any thread; calls block and end at the stop.
+#pragma once
+
+#include "base/progress.hpp"
+#include "base/stop.hpp"
+#include "engine/build_request.hpp"
+#include "frontend/bridge.hpp"
+#include "llb/definition.hpp"
+#include "session/session.hpp"
+#include "snapshot/tree.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cooper::engine {
+
+// One result: a definition and, once somebody has asked, what it built to. nullptr is scratch.
+class LazyResult;
+using ResultRef = std::shared_ptr<const LazyResult>;
+
+// What a frontend answers: one result, or one for each platform, and metadata under BuildKit's keys
+// (containerimage.config, refs.platforms, …; exptypes in BuildKit).
+struct FrontendResult {
+    bool single = true;
+    ResultRef ref;                          // single
+    std::map<std::string, ResultRef> refs;  // not single: by platform id ("linux/arm64")
+    std::map<std::string, std::string> metadata;
+};
+
+struct SolveCall {
+    // Either a definition or a frontend with its options.
+    std::optional<llb::Definition> definition;
+    std::string frontend;  // "dockerfile.v0", "gateway.v0"
+    std::map<std::string, std::string> options;
+    std::map<std::string, llb::Definition> inputs;
+    bool evaluate = false;  // build now, not when somebody looks
+};
+
+// What exports answer, under BuildKit's keys ("containerimage.digest", …).
+struct ExportAnswer {
+    std::map<std::string, std::string> response;
+    std::optional<Digest> image_id;         // config digest
+    std::optional<oci::Descriptor> target;  // manifest or index
+    std::vector<std::string> names;
+};
+
+class BuildJob;
+
+// Runs a frontend that is an image (`# syntax=`): serves it the gateway protocol.
+class FrontendHost {
+public:
+    virtual ~FrontendHost() = default;
+    virtual Result<FrontendResult> run(BuildJob& job, const std::string& image, const SolveCall& call, Stop stop) = 0;
+};
+
+using FindSession = std::function<Result<std::shared_ptr<session::Session>>(const std::string& id, const Stop& stop)>;
+
+struct JobOptions {
+    std::string ref;                            // of the build
+    std::shared_ptr<session::Session> session;  // the client
+    FindSession find_session;                   // other clients by their ids; may be empty
+    std::vector<std::string> entitlements;      // what steps may be allowed: network.host, security.insecure
+    bool own_credentials = false;               // registries are asked as whoever runs this process, not as the client
+    FrontendHost* frontends = nullptr;          // outlives the job; null: only our own frontend
+};
+
+struct ContainerMount {
+    std::string target;
+    ResultRef ref;  // nullptr: scratch, or what `llb` says for other kinds
+    llb::Mount llb;
+};
+
+class BuildJob {
+public:
+    virtual ~BuildJob() = default;
+    [[nodiscard]] virtual const std::string& ref() const = 0;
+    [[nodiscard]] virtual session::Session& session() = 0;
+    [[nodiscard]] virtual ProgressSink& progress() = 0;
+    [[nodiscard]] virtual const Clock& clock() const = 0;
+
+    virtual Result<FrontendResult> solve(const SolveCall& call, Stop stop) = 0;
+    virtual Result<> evaluate(const ResultRef& ref, Stop stop) = 0;
+    // The files of a result, built if need be. Valid as long as the job.
+    virtual Result<snapshot::TreeRef> tree(const ResultRef& ref, Stop stop) = 0;
+    // The definition a result was made from; scratch for nullptr.
+    [[nodiscard]] virtual llb::Definition definition(const ResultRef& ref) const = 0;
+    // A frontend's other questions.
+    [[nodiscard]] virtual frontend::Bridge& bridge() = 0;
+
+    // Every export gets the whole result; in order.
+    virtual Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
+                                               const std::vector<std::string>& tags, Stop stop) = 0;
+};
+
+}  // namespace cooper::engine

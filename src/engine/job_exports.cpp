@@ -1,0 +1,284 @@
+// Exports of a build: images into the state and to registries, archives and directories to whoever
+// asked. Where files go (a path of this machine, or the client) is decided in one place: Place.
+
+#include "base/text.hpp"
+#include "codec/base64.hpp"
+#include "engine/local_job.hpp"
+#include "exporter/archive.hpp"
+#include "exporter/file_tree.hpp"
+#include "exporter/options.hpp"
+#include "exporter/push.hpp"
+
+#include <algorithm>
+#include <array>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <thread>
+#include <unistd.h>
+
+namespace cooper::engine {
+
+namespace {
+
+// A descriptor whose bytes go to a sink. The sink is used by one thread, from start() to finish().
+class FdToSink {
+public:
+    static Result<std::unique_ptr<FdToSink>> start(ByteSink& sink) {
+        auto pipe = std::unique_ptr<FdToSink>(new FdToSink);
+        std::array<int, 2> ends{};
+        if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno(errno, "pipe");
+        sys::Fd read_end(ends[0]);
+        pipe->write_end_ = sys::Fd(ends[1]);
+        static_cast<void>(::fcntl(ends[1], F_SETPIPE_SZ, 1 << 20));
+        pipe->thread_ = std::jthread([&sink, pipe = pipe.get(), in = std::move(read_end)] {
+            std::vector<std::byte> buffer(std::size_t{256} << 10U);
+            while (true) {
+                const ssize_t got = ::read(in.get(), buffer.data(), buffer.size());
+                if (got < 0 && errno == EINTR) continue;
+                if (got < 0) pipe->result_ = fail_errno(errno, "read a pipe");
+                if (got <= 0) return;
+                pipe->result_ = sink.write(std::span(buffer).first(static_cast<std::size_t>(got)));
+                // The writer sees a broken pipe and stops.
+                if (!pipe->result_) return;
+            }
+        });
+        return pipe;
+    }
+    [[nodiscard]] int fd() const { return write_end_.get(); }
+    // The sink's error, if it had one, says more than the writer's.
+    Result<> finish(const Result<>& written) {
+        write_end_ = sys::Fd();
+        thread_.join();
+        if (!result_) return result_;
+        return written;
+    }
+
+private:
+    FdToSink() = default;
+    sys::Fd write_end_;
+    Result<> result_;
+    std::jthread thread_;
+};
+
+std::string file_name_of(const std::string& platform) {
+    std::string name = platform;
+    std::replace(name.begin(), name.end(), '/', '_');
+    return name;
+}
+
+}  // namespace
+
+struct LocalJob::Exporting {
+    const FrontendResult& result;
+    const ExportSpec& spec;
+    exporter::ExportOptions options;
+    std::optional<std::int64_t> epoch;
+    Activity& activity;
+    const Stop& stop;
+    ExportAnswer& answer;
+
+    [[nodiscard]] VertexProgress& progress() const { return activity.progress(); }
+    [[nodiscard]] bool to_client() const { return spec.client_exporter >= 0; }
+    [[nodiscard]] std::vector<std::pair<std::string, ResultRef>> parts() const {
+        if (result.single) return {{"", result.ref}};
+        return {result.refs.begin(), result.refs.end()};
+    }
+    [[nodiscard]] std::string metadata(const std::string& key, const std::string& platform) const {
+        auto found = result.metadata.find(platform.empty() ? key : key + "/" + platform);
+        if (found == result.metadata.end()) found = result.metadata.find(key);
+        return found == result.metadata.end() ? std::string() : found->second;
+    }
+};
+
+namespace {
+
+// Runs `write` with a descriptor that leads to where the file shall be.
+Result<> write_file(session::Session& session, const ExportSpec& spec, const exporter::ExportOptions& options,
+                    const std::map<std::string, std::string>& metadata, const Stop& stop,
+                    const std::function<Result<>(int fd)>& write) {
+    if (spec.client_exporter >= 0) {
+        const auto file = TRY(session.export_file(spec.client_exporter, metadata, stop));
+        const auto pipe = TRY(FdToSink::start(*file));
+        TRY(pipe->finish(write(pipe->fd())));
+        return file->finish();
+    }
+    if (options.dest == "-") return write(STDOUT_FILENO);
+    const std::string part = options.dest + ".part";
+    sys::Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!file.valid()) return fail_errno(errno, part);
+    const auto written = write(file.get());
+    if (!written) {
+        ::unlink(part.c_str());
+        return written.error();
+    }
+    TRY(std::move(file).close());
+    if (::rename(part.c_str(), options.dest.c_str()) != 0) return fail_errno(errno, options.dest);
+    return {};
+}
+
+Result<sys::RootedDir> make_directory(const std::string& path) {
+    if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, path);
+    return sys::RootedDir::open_host(path);
+}
+
+}  // namespace
+
+Result<> LocalJob::export_files(Exporting& e) {
+    std::vector<session::DirectoryExport> trees;
+    for (const auto& [platform, ref] : e.parts()) {
+        const auto result = TRY(build(ref, e.stop));
+        const bool split = !e.result.single && e.result.refs.size() > 1;
+        trees.push_back({split ? file_name_of(platform) : std::string(),
+                         TRY(workshop_->trees().tree(result, e.progress(), e.stop))});
+    }
+    if (e.options.type == exporter::ExportType::tar) {
+        if (trees.size() != 1) return bad_input("type=tar takes one platform; this result has {}", trees.size());
+        return write_file(session(), e.spec, e.options, {}, e.stop, [&](int fd) -> Result<> {
+            TRY(exporter::export_tar(*trees.front().tree, fd, {e.epoch}, e.progress(), e.stop));
+            return {};
+        });
+    }
+    if (e.to_client()) {
+        return session().export_directory(e.spec.client_exporter, trees, {.epoch_seconds = e.epoch}, e.progress(),
+                                          e.stop);
+    }
+    const auto dest = TRY(make_directory(e.options.dest));
+    for (const auto& one : trees) {
+        if (one.name.empty()) {
+            TRY(exporter::export_local(*one.tree, dest, {e.epoch}, e.progress(), e.stop));
+            continue;
+        }
+        TRY(dest.make_dirs(one.name, 0755));
+        const auto inside = TRY(dest.open_dir(one.name));
+        TRY(exporter::export_local(*one.tree, inside, {e.epoch}, e.progress(), e.stop));
+    }
+    return {};
+}
+
+Result<> LocalJob::export_image(Exporting& e) {
+    if (!e.result.single && e.result.refs.size() > 1) {
+        return bad_input("an image of several platforms cannot be exported yet").with_hint("build one platform at a time");
+    }
+    const auto [platform, ref] = e.parts().front();
+    const bool archive = e.options.type != exporter::ExportType::image;
+    exporter::ImageResult image{
+        .chain = ops::chain_of(TRY(build(ref, e.stop))), .config = {}, .base = std::nullopt, .epoch_seconds = e.epoch};
+    const std::string config = e.metadata("containerimage.config", platform);
+    if (!config.empty()) {
+        image.config = TRY_CONTEXT(oci::parse_image_config(config), "image configuration of the frontend");
+    } else {
+        image.config.platform = oci::host_platform();
+    }
+    if (const std::string base = e.metadata("containerimage.base.config", platform); !base.empty()) {
+        image.base = TRY_CONTEXT(oci::parse_image_config(base), "base image configuration of the frontend");
+    }
+    exporter::PackOptions pack = e.options.pack;
+    if (!archive && !e.options.push && !e.spec.attrs.contains("compression")) {
+        // Nobody needs the packed layers yet.
+        pack.compression = exporter::LayerCompression::none;
+    }
+    exporter::Packer& packer = workshop_->packer();
+    const exporter::PackedImage packed = TRY(packer.pack(image, pack, e.progress(), e.stop));
+    ExportAnswer& answer = e.answer;
+    if (!archive || !answer.image_id) {
+        answer.image_id = packed.config.digest;
+        answer.target = packed.manifest;
+    }
+    answer.response["containerimage.config.digest"] = packed.config.digest.to_string();
+    answer.response["containerimage.digest"] = packed.manifest.digest.to_string();
+    answer.response["containerimage.descriptor"] = codec::base64_encode(oci::marshal_descriptor(packed.manifest));
+    if (!e.options.names.empty()) answer.response["image.name"] = join(e.options.names, ",");
+
+    if (archive) {
+        const auto format = e.options.type == exporter::ExportType::oci ? exporter::ArchiveFormat::oci
+                                                                        : exporter::ArchiveFormat::docker;
+        const std::vector<exporter::ArchiveImage> images = {{packed, e.options.names}};
+        if (!e.options.tar) {
+            if (e.to_client()) return bad_input("tar=false needs a destination directory of this machine");
+            const auto dest = TRY(make_directory(e.options.dest));
+            return exporter::write_layout(packer, images, format, dest, e.progress(), e.stop);
+        }
+        if (!e.to_client()) {
+            if (e.options.dest.empty() && e.options.type == exporter::ExportType::docker) return {};  // kept here
+            if (e.options.dest == "-" && ::isatty(STDOUT_FILENO) == 1) {
+                return bad_input("an image archive is not for a terminal")
+                    .with_hint("add dest=FILE or redirect standard output");
+            }
+        }
+        return write_file(session(), e.spec, e.options, answer.response, e.stop, [&](int fd) {
+            return exporter::write_archive(packer, images, format, fd, e.progress(), e.stop);
+        });
+    }
+    if (e.options.store) {
+        store::ImageRecord record = exporter::Packer::record_of(packed);
+        const std::vector<Digest> blobs = exporter::Packer::blobs_of(packed);
+        std::vector<std::string> names = e.options.names;
+        if (names.empty()) names = {packed.config.digest.to_string()};
+        for (const auto& name : names) {
+            record.name = name;
+            TRY(engine_.store_->put_image(record, blobs));
+            if (!e.options.names.empty()) e.progress().status("naming to " + name, "naming to " + name, 0, 0, true);
+        }
+    }
+    if (e.options.push) {
+        if (e.options.names.empty())
+            return bad_input("nothing to push to: the image has no name").with_hint("add -t or name=");
+        std::vector<oci::Reference> references;
+        for (const auto& name : e.options.names) references.push_back(TRY(oci::Reference::parse_normalized(name)));
+        TRY(exporter::push_image(packer, workshop_->registry(), packed, references,
+                                 e.options.push_by_digest ? exporter::PushName::digest : exporter::PushName::tag,
+                                 e.progress(), e.stop));
+    }
+    for (const auto& name : e.options.names) answer.names.push_back(name);
+    return {};
+}
+
+Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& spec,
+                              const std::vector<std::string>& tags, ExportAnswer& answer, const Stop& stop) {
+    // Whatever the destination is called, a client's is its own business.
+    const std::string dest = spec.client_exporter >= 0 ? std::string("client") : spec.dest;
+    exporter::ExportOptions options = TRY(exporter::parse_export_options(spec.type, spec.attrs, dest, tags));
+    // All results are built before anything leaves, whoever wants them.
+    if (result.single) {
+        TRY(build(result.ref, stop));
+    } else {
+        for (const auto& [platform, ref] : result.refs) TRY(build(ref, stop));
+    }
+    if (options.type == exporter::ExportType::cacheonly) return {};
+    std::optional<std::int64_t> epoch = options.epoch_seconds;
+    if (!epoch) {
+        if (const auto found = result.metadata.find("source.date.epoch"); found != result.metadata.end())
+            epoch = parse_int(found->second);
+    }
+    const bool files = options.type == exporter::ExportType::local || options.type == exporter::ExportType::tar;
+    Activity activity(progress_, engine_.clock_,
+                      options.type == exporter::ExportType::local    ? "exporting to client directory"
+                      : options.type == exporter::ExportType::tar    ? "exporting to client tarball"
+                      : options.type == exporter::ExportType::oci    ? "exporting to oci image format"
+                      : options.type == exporter::ExportType::docker ? "exporting to docker image format"
+                                                                     : "exporting to image");
+    Exporting exporting{result, spec, std::move(options), epoch, activity, stop, answer};
+    const auto done = files ? export_files(exporting) : export_image(exporting);
+    if (!done) {
+        activity.fail(done.error());
+        return done.error().with_context("export");
+    }
+    activity.done();
+    return {};
+}
+
+Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
+                                             const std::vector<std::string>& tags, Stop stop) {
+    ExportAnswer answer;
+    for (const auto& spec : exports) TRY(export_one(result, spec, tags, answer, stop));
+    if (exports.empty()) {
+        if (result.single) {
+            TRY(build(result.ref, stop));
+        } else {
+            for (const auto& [platform, ref] : result.refs) TRY(build(ref, stop));
+        }
+    }
+    return answer;
+}
+
+}  // namespace cooper::engine

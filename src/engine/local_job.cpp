@@ -1,0 +1,440 @@
+#include "engine/local_job.hpp"
+
+#include "base/text.hpp"
+#include "dockerfile/frontend.hpp"
+#include "dockerfile/parse.hpp"
+#include "llb/cache_digest.hpp"
+#include "ops/exec_op.hpp"
+#include "ops/file_op.hpp"
+#include "ops/merge_op.hpp"
+#include "ops/shared_op.hpp"
+#include "ops/source_op.hpp"
+#include "ops/unpack.hpp"
+
+#include <algorithm>
+#include <fcntl.h>
+
+namespace cooper::engine {
+
+oci::Platform to_oci(const llb::Platform& platform) {
+    oci::Platform out;
+    out.os = platform.os;
+    out.architecture = platform.architecture;
+    out.variant = platform.variant;
+    out.os_version = platform.os_version;
+    out.os_features = platform.os_features;
+    return out;
+}
+
+llb::Platform to_llb(const oci::Platform& platform) {
+    llb::Platform out;
+    out.os = platform.os;
+    out.architecture = platform.architecture;
+    out.variant = platform.variant;
+    out.os_version = platform.os_version;
+    out.os_features = platform.os_features;
+    return out;
+}
+
+LocalJob::LocalJob(LocalEngine& engine, JobOptions options, ProgressSink& progress)
+    : engine_(engine),
+      options_(std::move(options)),
+      progress_(progress),
+      workshop_(std::make_shared<Workshop>(engine, options_.session, options_.find_session,
+                                           options_.own_credentials ? &engine.credentials_ : nullptr)),
+      job_(engine.solver().start_job({.progress = progress, .cache = solver::CachePolicy::use})) {}
+
+LocalJob::~LocalJob() = default;
+
+const Clock& LocalJob::clock() const { return engine_.clock_; }
+
+// --- results ---
+
+Result<> LocalJob::check_entitlements(const llb::LoadedVertex& vertex, const llb::ExecOp& exec) const {
+    const auto allowed = [&](std::string_view name) {
+        return std::ranges::find(options_.entitlements, name) != options_.entitlements.end();
+    };
+    const auto refuse = [&](std::string_view name) {
+        return fail(Code::permission_denied, Blame::user, "{} is not allowed: {}", name, vertex.name)
+            .with_hint(fmt::format("add --allow {} if you trust this Dockerfile", name));
+    };
+    if (exec.network == llb::NetMode::host && !allowed("network.host")) return refuse("network.host");
+    if (exec.security == llb::SecurityMode::insecure && !allowed("security.insecure"))
+        return refuse("security.insecure");
+    return {};
+}
+
+Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& vertex) {
+    ops::Environment& environment = workshop_->environment();
+    const oci::Platform platform =
+        oci::normalize(vertex.op.platform ? to_oci(*vertex.op.platform) : oci::host_platform());
+    std::shared_ptr<solver::Op> op;
+    if (const auto* source = std::get_if<llb::SourceOp>(&vertex.op.body)) {
+        op = TRY(ops::make_source_op(environment, {vertex.digest, *source, platform}));
+    } else {
+        llb::OpCacheInfo cache = TRY(llb::cache_info(vertex.op, to_llb(platform)));
+        if (const auto* exec = std::get_if<llb::ExecOp>(&vertex.op.body)) {
+            TRY(check_entitlements(vertex, *exec));
+            op = std::make_shared<ops::ExecOp>(
+                environment, ops::ExecParts{*exec, std::move(cache), vertex.name, vertex.metadata.ignore_cache});
+        } else if (const auto* file = std::get_if<llb::FileOp>(&vertex.op.body)) {
+            op = std::make_shared<ops::FileOp>(environment, *file, vertex.op.inputs.size(), std::move(cache),
+                                               vertex.name);
+        } else if (const auto* merge = std::get_if<llb::MergeOp>(&vertex.op.body)) {
+            op = std::make_shared<ops::MergeOp>(*merge, std::move(cache));
+        } else if (const auto* diff = std::get_if<llb::DiffOp>(&vertex.op.body)) {
+            op = std::make_shared<ops::DiffOp>(*diff, std::move(cache));
+        } else if (const auto* passthrough = std::get_if<llb::PassthroughOp>(&vertex.op.body)) {
+            op = std::make_shared<ops::PassthroughOp>(*passthrough, std::move(cache));
+        } else {
+            return fail(Code::unimplemented, Blame::user, "this operation cannot be built here: {}", vertex.name);
+        }
+    }
+    return std::make_shared<ops::SharedOp>(std::move(op), workshop_);
+}
+
+Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph) {
+    std::vector<std::shared_ptr<const solver::Vertex>> vertices;
+    vertices.reserve(graph.vertices.size());
+    for (const auto& loaded : graph.vertices) {
+        solver::Vertex::Parts parts;
+        parts.digest = loaded.digest;
+        parts.name = loaded.name;
+        for (const auto& input : loaded.inputs) {
+            parts.inputs.push_back({vertices[input.vertex], static_cast<std::uint32_t>(input.output)});
+            // What is made of one client's files is that client's.
+            if (parts.options.scope.empty()) parts.options.scope = vertices[input.vertex]->options().scope;
+        }
+        if (const auto* source = std::get_if<llb::SourceOp>(&loaded.op.body)) {
+            const bool named = source->attrs.contains("local.session") || source->attrs.contains("oci.session");
+            const bool of_client =
+                source->identifier.starts_with("local://") || source->identifier.starts_with("oci-layout://");
+            if (of_client && !named) parts.options.scope = session().id().empty() ? options_.ref : session().id();
+        }
+        parts.options.ignore_cache = loaded.metadata.ignore_cache;
+        parts.options.description = loaded.metadata.description;
+        if (const auto& group = loaded.metadata.progress_group) {
+            parts.options.group = ProgressGroup{group->id, group->name, group->weak};
+        }
+        std::int64_t outputs = 1;
+        if (const auto* exec = std::get_if<llb::ExecOp>(&loaded.op.body)) {
+            for (const auto& mount : exec->mounts) outputs = std::max(outputs, mount.output + 1);
+        } else if (const auto* file = std::get_if<llb::FileOp>(&loaded.op.body)) {
+            for (const auto& action : file->actions) outputs = std::max(outputs, action.output + 1);
+        } else if (const auto* passthrough = std::get_if<llb::PassthroughOp>(&loaded.op.body)) {
+            outputs = std::max<std::int64_t>(outputs, static_cast<std::int64_t>(passthrough->outputs.size()));
+        }
+        parts.outputs = static_cast<std::uint32_t>(outputs);
+        parts.op = TRY(to_op(loaded));
+        vertices.push_back(solver::Vertex::create(std::move(parts)));
+    }
+    return solver::Output{vertices[graph.target->vertex], static_cast<std::uint32_t>(graph.target->output)};
+}
+
+Result<ResultRef> LocalJob::load(const llb::Definition& definition) {
+    if (definition.is_scratch()) return ResultRef{};
+    llb::Graph graph = TRY(llb::load(definition));
+    if (!graph.target) return ResultRef{};
+    solver::Output output = TRY(to_vertices(graph));
+    return std::make_shared<const LazyResult>(definition, std::move(graph), std::move(output));
+}
+
+namespace {
+
+// Where in which file the step that failed was written.
+Error explain(Error error, const LazyResult& result, const std::optional<Digest>& failed) {
+    if (error.is_cancelled() || !failed) return error;
+    const llb::LoadedVertex* vertex = result.graph().find(*failed);
+    if (vertex == nullptr) return error;
+    error = error.with_context("failed to solve");
+    if (error.find_detail<FailedVertex>() == nullptr) error = error.with_detail(FailedVertex{failed->to_string()});
+    const auto& source = result.definition().source;
+    if (!source || error.find_detail<Excerpt>() != nullptr) return error;
+    const auto located = source->locations.find(failed->to_string());
+    if (located == source->locations.end()) return error;
+    for (const auto& location : located->second) {
+        if (location.source_index < 0 || static_cast<std::size_t>(location.source_index) >= source->infos.size())
+            continue;
+        if (location.ranges.empty()) continue;
+        const auto& info = source->infos[static_cast<std::size_t>(location.source_index)];
+        error = error.with_detail(
+            SourceText{info.filename, info.language, std::make_shared<const std::string>(info.data)});
+        return dockerfile::with_excerpt(std::move(error), info.filename, info.data,
+                                        {location.ranges.front().start.line, location.ranges.front().end.line});
+    }
+    return error;
+}
+
+}  // namespace
+
+Result<solver::SharedResult> LocalJob::build(const ResultRef& ref, const Stop& stop) {
+    if (ref == nullptr) return solver::SharedResult{};
+    auto result = job_->build(ref->output(), stop);
+    if (!result) return explain(result.error(), *ref, job_->failed_vertex());
+    return result;
+}
+
+Result<> LocalJob::evaluate(const ResultRef& ref, Stop stop) {
+    TRY(build(ref, stop));
+    return {};
+}
+
+Result<snapshot::TreeRef> LocalJob::tree(const ResultRef& ref, Stop stop) {
+    const auto result = TRY(build(ref, stop));
+    NullProgress silent;
+    VertexProgress progress(silent, Digest{}, engine_.clock_);
+    return workshop_->trees().tree(result, progress, stop);
+}
+
+llb::Definition LocalJob::definition(const ResultRef& ref) const {
+    return ref == nullptr ? llb::Definition{} : ref->definition();
+}
+
+Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
+    if (call.definition && !call.frontend.empty()) {
+        return bad_input("invalid request: both a definition and the frontend {}", quoted(call.frontend));
+    }
+    FrontendResult result;
+    if (call.definition) {
+        result.ref = TRY(load(*call.definition));
+    } else if (call.frontend == "dockerfile.v0") {
+        result = TRY(call_dockerfile(call, stop));
+    } else if (call.frontend == "gateway.v0") {
+        result = TRY(call_image(call, stop));
+    } else if (!call.frontend.empty()) {
+        return fail(Code::not_found, Blame::user, "invalid frontend: {}", call.frontend)
+            .with_hint("dockerfile.v0 and gateway.v0 are served");
+    }
+    if (call.evaluate) {
+        TRY(build(result.ref, stop));
+        for (const auto& [platform, ref] : result.refs) TRY(build(ref, stop));
+    }
+    return result;
+}
+
+Result<FrontendResult> LocalJob::call_dockerfile(const SolveCall& call, const Stop& stop) {
+    dockerfile::FrontendAnswer answer = TRY(dockerfile::run_frontend({call.options, call.inputs}, *this, stop));
+    for (auto& warning : answer.warnings) progress_.emit(std::move(warning));
+    if (answer.forward_to) {
+        SolveCall forwarded = call;
+        forwarded.frontend = "gateway.v0";
+        forwarded.options["source"] = *answer.forward_to;
+        forwarded.options["cmdline"] = answer.command_line;
+        return call_image(forwarded, stop);
+    }
+    FrontendResult result;
+    result.single = answer.single;
+    result.metadata = std::move(answer.metadata);
+    for (const auto& [platform, definition] : answer.platforms) {
+        const ResultRef ref = TRY(load(definition));
+        if (answer.single) {
+            result.ref = ref;
+        } else {
+            result.refs[platform] = ref;
+        }
+    }
+    return result;
+}
+
+Result<FrontendResult> LocalJob::call_image(const SolveCall& call, const Stop& stop) {
+    const auto source = call.options.find("source");
+    if (source == call.options.end() || source->second.empty()) {
+        return bad_input("gateway.v0 wants to know the image of the frontend: option \"source\"");
+    }
+    if (dockerfile::is_own_frontend(source->second) && !call.options.contains("context:" + source->second)) {
+        SolveCall own = call;
+        own.frontend = "dockerfile.v0";
+        if (!own.options.contains("cmdline")) own.options["cmdline"] = source->second;
+        return call_dockerfile(own, stop);
+    }
+    if (options_.frontends == nullptr) {
+        return fail(Code::failed_precondition, Blame::user, "the frontend {} is a program of its own", source->second)
+            .with_hint("cooperd runs it: cooper --builder ADDRESS build …");
+    }
+    return options_.frontends->run(*this, source->second, call, stop);
+}
+
+// --- the frontend's questions ---
+
+Result<frontend::ResolvedImage> LocalJob::resolve_image_config(const std::string& reference,
+                                                               const llb::Platform& platform,
+                                                               frontend::ResolveMode mode, const std::string& log_name,
+                                                               Stop stop) {
+    // Stages of one base ask once.
+    const std::string key = fmt::format("{}\n{}\n{}\n{}", reference, oci::format_platform(to_oci(platform)),
+                                        static_cast<int>(mode), log_name);
+    {
+        auto resolved = resolved_.lock();
+        if (const auto [at, mine] = resolved->try_emplace(key); !mine) {
+            if (!resolved.wait(stop, [&] { return at->second.has_value(); })) return cancelled();
+            return *at->second;
+        }
+    }
+    auto found = ask_image_config(reference, platform, mode, log_name, stop);
+    resolved_.lock()->at(key) = found;
+    resolved_.notify_all();
+    return found;
+}
+
+Result<frontend::ResolvedImage> LocalJob::ask_image_config(const std::string& reference, const llb::Platform& platform,
+                                                           frontend::ResolveMode mode, const std::string& log_name,
+                                                           const Stop& stop) {
+    source::ImageRequest request{.reference = TRY(oci::Reference::parse_normalized(reference)),
+                                 .platform = to_oci(platform)};
+    request.mode = mode == frontend::ResolveMode::pull    ? source::ImageResolve::pull
+                   : mode == frontend::ResolveMode::local ? source::ImageResolve::local
+                                                          : source::ImageResolve::standard;
+    Activity activity(progress_, engine_.clock_, log_name);
+    auto image = workshop_->images().resolve(request, &activity.progress(), stop);
+    if (!image) {
+        activity.fail(image.error());
+        return image.error();
+    }
+    activity.done();
+    frontend::ResolvedImage out;
+    out.reference = request.reference.without_digest().canonical();
+    if (request.reference.tag().empty() && !request.reference.digest().empty())
+        out.reference = request.reference.canonical();
+    out.digest = image->target.digest;
+    out.config_json = image->config_json;
+    return out;
+}
+
+Result<frontend::ResolvedImage> LocalJob::resolve_oci_layout(const frontend::OciLayout& layout,
+                                                             const llb::Platform& platform,
+                                                             const std::string& log_name, Stop stop) {
+    Activity activity(progress_, engine_.clock_, log_name);
+    const auto import = [&]() -> Result<frontend::ResolvedImage> {
+        source::ImageRequest request{.reference = TRY(oci::Reference::parse_normalized(layout.reference)),
+                                     .platform = to_oci(platform)};
+        const auto origin = TRY(workshop_->layout_origin(layout.store_id, layout.session_id, stop));
+        const auto image = TRY(workshop_->images().import(request, *origin, &activity.progress(), stop));
+        frontend::ResolvedImage out;
+        out.reference = layout.reference;
+        out.digest = image.target.digest;
+        out.config_json = image.config_json;
+        return out;
+    };
+    auto out = import();
+    if (out) {
+        activity.done();
+    } else {
+        activity.fail(out.error());
+    }
+    return out;
+}
+
+Result<std::optional<std::string>> LocalJob::read_local_file(const std::string& local_name, const std::string& path,
+                                                             std::size_t limit_bytes, const std::string& log_name,
+                                                             Stop stop) {
+    if (const store::Chain* chain = workshop_->local_chain(local_name)) {
+        Activity activity(progress_, engine_.clock_, log_name);
+        const auto tree = TRY(workshop_->trees().tree(ops::make_result(*chain), activity.progress(), stop));
+        auto text = tree->read_file(path, limit_bytes);
+        if (text) activity.done();
+        return text;
+    }
+    session::LocalRequest request;
+    request.name = local_name;
+    request.include = {path};
+    request.follow_paths = {path};
+    request.shared_key = "file:" + local_name;
+    const auto read = [&](VertexProgress& progress) -> Result<std::string> {
+        const auto files = TRY(session().local_files(request, progress, stop));
+        const auto root = TRY_CONTEXT(sys::RootedDir::open_host(files->host_path()), "build context");
+        return root.read_file(path, limit_bytes);
+    };
+    if (session().id().empty()) {
+        // Where nothing is transferred there is nothing to show but what was found.
+        NullProgress silent;
+        VertexProgress progress(silent, Digest{}, engine_.clock_);
+        auto text = read(progress);
+        if (!text && text.error().code() == Code::not_found) return std::optional<std::string>{};
+        if (!text) return text.error();
+        Activity activity(progress_, engine_.clock_, log_name);
+        activity.progress().status("transferring " + local_name, "transferring " + local_name + ":",
+                                   static_cast<std::int64_t>(text->size()), 0, true);
+        activity.done();
+        return std::optional<std::string>(std::move(*text));
+    }
+    Activity activity(progress_, engine_.clock_, log_name);
+    auto text = read(activity.progress());
+    if (!text && text.error().code() != Code::not_found) {
+        activity.fail(text.error());
+        return text.error();
+    }
+    activity.done();
+    if (!text) return std::optional<std::string>{};
+    return std::optional<std::string>(std::move(*text));
+}
+
+Result<std::optional<std::string>> LocalJob::read_file_of(const llb::Definition& definition, const std::string& path,
+                                                          std::size_t limit_bytes, Stop stop) {
+    const auto result = TRY(build(TRY(load(definition)), stop));
+    Activity activity(progress_, engine_.clock_, "[internal] read " + path);
+    const auto tree = TRY(workshop_->trees().tree(result, activity.progress(), stop));
+    auto text = tree->read_file(path, limit_bytes);
+    activity.done();
+    return text;
+}
+
+Result<std::optional<frontend::ContextStat>> LocalJob::stat_of(const llb::Definition& definition,
+                                                               const std::string& path, Stop stop) {
+    const auto files = TRY(tree(TRY(load(definition)), stop));
+    const auto found = TRY(files->find(path, snapshot::FollowLast::yes));
+    if (!found) return std::optional<frontend::ContextStat>{};
+    return std::optional<frontend::ContextStat>(
+        frontend::ContextStat{found->node.kind == snapshot::Kind::directory, found->node.size});
+}
+
+Result<std::string> LocalJob::peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) {
+    return engine_.http_source_.peek(TRY(source::http_request(url, {})), session(), limit_bytes, stop);
+}
+
+// --- contexts ---
+
+Result<> LocalJob::unpack_tar_context(int tar_fd, const Stop& stop) {
+    Activity activity(progress_, engine_.clock_, "[internal] load remote build context");
+    store::Store& store = *engine_.store_;
+    const auto unpack = [&]() -> Result<store::Chain> {
+        // The archive is a file of a tree of its own, so that one piece of code unpacks all archives.
+        store::LayerDraft spool = TRY(store.begin_layer());
+        {
+            const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(spool.open())));
+            const auto root = TRY(builder->root());
+            const sys::Fd copy(::fcntl(tar_fd, F_DUPFD_CLOEXEC, 3));
+            TRY(root->put_file("context.tar", copy.get(),
+                               snapshot::Meta{.mode = 0600, .mtime_ns = std::nullopt, .xattrs = {}}));
+            TRY(builder->finish());
+        }
+        std::vector<snapshot::LayerDir> layers;
+        layers.push_back({0, TRY(spool.open())});
+        const auto source = TRY(snapshot::ChainView::create(std::move(layers), snapshot::ChainView::TopLayer::in_work));
+        store::LayerDraft draft = TRY(store.begin_layer());
+        const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(draft.open())));
+        if (!TRY(ops::unpack_if_archive(*source, "/context.tar", "/", layer::Owner{}, *builder, stop))) {
+            return bad_input("standard input is neither a Dockerfile nor a tar of a build context");
+        }
+        TRY(builder->finish());
+        store::LayerInfo info;
+        info.description = "build context from standard input";
+        info.record_type = "source.local";
+        info.size_bytes = builder->written().bytes;
+        return store::Chain{{TRY(std::move(draft).commit(info))}};
+    };
+    auto chain = unpack();
+    if (!chain) {
+        activity.fail(chain.error());
+        return chain.error();
+    }
+    activity.done();
+    workshop_->add_local("context", *chain);
+    workshop_->add_local("dockerfile", *chain);
+    return {};
+}
+
+Result<std::unique_ptr<BuildJob>> LocalEngine::start_job(JobOptions options, ProgressSink& progress) {
+    return std::unique_ptr<BuildJob>(std::make_unique<LocalJob>(*this, std::move(options), progress));
+}
+
+}  // namespace cooper::engine

@@ -1,0 +1,97 @@
+// LocalJob: the BuildJob of a LocalEngine. Turns LLB into operations, has them solved, answers the
+// Dockerfile frontend, and exports.
+#pragma once
+
+#include "engine/build_job.hpp"
+#include "engine/recorder.hpp"
+#include "engine/workshop.hpp"
+#include "llb/load.hpp"
+#include "solver/solver.hpp"
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cooper::engine {
+
+class LazyResult {
+public:
+    LazyResult(llb::Definition definition, llb::Graph graph, solver::Output output)
+        : definition_(std::move(definition)), graph_(std::move(graph)), output_(std::move(output)) {}
+    [[nodiscard]] const llb::Definition& definition() const { return definition_; }
+    [[nodiscard]] const llb::Graph& graph() const { return graph_; }
+    [[nodiscard]] const solver::Output& output() const { return output_; }
+
+private:
+    llb::Definition definition_;
+    llb::Graph graph_;
+    solver::Output output_;
+};
+
+class LocalJob final : public BuildJob, private frontend::Bridge {
+public:
+    LocalJob(LocalEngine& engine, JobOptions options, ProgressSink& progress);
+    ~LocalJob() override;
+
+    [[nodiscard]] const std::string& ref() const override { return options_.ref; }
+    [[nodiscard]] session::Session& session() override { return workshop_->session(); }
+    [[nodiscard]] ProgressSink& progress() override { return progress_; }
+    [[nodiscard]] const Clock& clock() const override;
+    Result<FrontendResult> solve(const SolveCall& call, Stop stop) override;
+    Result<> evaluate(const ResultRef& ref, Stop stop) override;
+    Result<snapshot::TreeRef> tree(const ResultRef& ref, Stop stop) override;
+    [[nodiscard]] llb::Definition definition(const ResultRef& ref) const override;
+    [[nodiscard]] frontend::Bridge& bridge() override { return *this; }
+    Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
+                                       const std::vector<std::string>& tags, Stop stop) override;
+
+    [[nodiscard]] Workshop& workshop() { return *workshop_; }
+    // A tar of a build context that is standard input, as the local contexts "context" and "dockerfile".
+    Result<> unpack_tar_context(int tar_fd, const Stop& stop);
+
+private:
+    // frontend::Bridge
+    Result<frontend::ResolvedImage> resolve_image_config(const std::string& reference, const llb::Platform& platform,
+                                                         frontend::ResolveMode mode, const std::string& log_name,
+                                                         Stop stop) override;
+    Result<frontend::ResolvedImage> resolve_oci_layout(const frontend::OciLayout& layout, const llb::Platform& platform,
+                                                       const std::string& log_name, Stop stop) override;
+    Result<std::optional<std::string>> read_local_file(const std::string& local_name, const std::string& path,
+                                                       std::size_t limit_bytes, const std::string& log_name,
+                                                       Stop stop) override;
+    Result<std::optional<std::string>> read_file_of(const llb::Definition& definition, const std::string& path,
+                                                    std::size_t limit_bytes, Stop stop) override;
+    Result<std::optional<frontend::ContextStat>> stat_of(const llb::Definition& definition, const std::string& path,
+                                                         Stop stop) override;
+    Result<std::string> peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) override;
+
+    Result<frontend::ResolvedImage> ask_image_config(const std::string& reference, const llb::Platform& platform,
+                                                     frontend::ResolveMode mode, const std::string& log_name,
+                                                     const Stop& stop);
+    Result<ResultRef> load(const llb::Definition& definition);
+    Result<solver::Output> to_vertices(const llb::Graph& graph);
+    Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
+    Result<> check_entitlements(const llb::LoadedVertex& vertex, const llb::ExecOp& exec) const;
+    Result<solver::SharedResult> build(const ResultRef& ref, const Stop& stop);
+    Result<FrontendResult> call_dockerfile(const SolveCall& call, const Stop& stop);
+    Result<FrontendResult> call_image(const SolveCall& call, const Stop& stop);
+
+    // job_exports.cpp
+    struct Exporting;
+    Result<> export_one(const FrontendResult& result, const ExportSpec& spec, const std::vector<std::string>& tags,
+                        ExportAnswer& answer, const Stop& stop);
+    Result<> export_files(Exporting& exporting);
+    Result<> export_image(Exporting& exporting);
+
+    LocalEngine& engine_;
+    JobOptions options_;
+    ProgressSink& progress_;
+    std::shared_ptr<Workshop> workshop_;
+    std::unique_ptr<solver::Job> job_;
+    // Images asked for, by what was asked; nullopt while the first who asked is finding out.
+    Guarded<std::map<std::string, std::optional<Result<frontend::ResolvedImage>>>> resolved_;
+};
+
+}  // namespace cooper::engine

@@ -1,0 +1,171 @@
+#include "engine/workshop.hpp"
+
+#include "base/text.hpp"
+#include "codec/sha256.hpp"
+#include "source/session_layout.hpp"
+
+#include <array>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+namespace cooper::engine {
+
+namespace {
+
+std::string attribute(const std::map<std::string, std::string>& attributes, const std::string& key) {
+    const auto found = attributes.find(key);
+    return found == attributes.end() ? std::string() : found->second;
+}
+
+Result<std::vector<std::string>> json_strings(const std::map<std::string, std::string>& attributes,
+                                              const std::string& key) {
+    std::vector<std::string> out;
+    const auto found = attributes.find(key);
+    if (found == attributes.end()) return out;
+    const auto parsed = nlohmann::json::parse(found->second, nullptr, false);
+    if (!parsed.is_array()) return bad_input("source attribute {} is no JSON list", key);
+    for (const auto& item : parsed) {
+        if (!item.is_string()) return bad_input("source attribute {} is no list of strings", key);
+        out.push_back(item.get<std::string>());
+    }
+    return out;
+}
+
+// A live directory and what keeps it in place.
+struct HeldContext {
+    std::shared_ptr<session::LocalFiles> files;
+    std::unique_ptr<source::LocalContext> context;
+};
+
+}  // namespace
+
+Result<registry::Credential> Workshop::SessionCredentials::find(const std::string& host, const Stop& stop) {
+    return session_.find_credential(host, stop);
+}
+
+Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> session, FindSession find_session,
+                   registry::CredentialSource* credentials)
+    : engine_(engine),
+      session_(std::move(session)),
+      find_session_(std::move(find_session)),
+      session_credentials_(*session_),
+      registry_(registry_config(engine.config_), credentials != nullptr ? *credentials : session_credentials_,
+                engine.http_, http::RetryPolicy{}),
+      origin_(registry_),
+      images_(*engine.store_, origin_, apply_limits(engine.config_), 4),
+      trees_(*engine.store_, *this, core_count()),
+      packer_(
+          *engine.store_,
+          [this](store::LayerId id, VertexProgress& progress, const Stop& stop) {
+              return images_.materialize(id, &progress, stop);
+          },
+          [this](const store::LazyLayer& lazy, const Stop& stop) {
+              return images_.open_blob(lazy.blob, lazy.reference, stop);
+          },
+          core_count()),
+      environment_{.store = *engine.store_,
+                   .trees = trees_,
+                   .session = *session_,
+                   .clock = engine.clock_,
+                   .executor = [this] { return engine_.executor(); },
+                   .images = images_,
+                   .http = engine.http_source_,
+                   .git = engine.git_source_,
+                   .local =
+                       [this](const std::string& name, const std::map<std::string, std::string>& attributes,
+                              VertexProgress& progress, const Stop& stop) {
+                           return open_local(name, attributes, progress, stop);
+                       },
+                   .oci_layout =
+                       [this](const std::map<std::string, std::string>& attributes, const Stop& stop) {
+                           return layout_origin(attribute(attributes, "oci.store"),
+                                                attribute(attributes, "oci.session"), stop);
+                       },
+                   .threads = core_count()} {}
+
+void Workshop::add_local(const std::string& name, store::Chain chain) { chains_[name] = std::move(chain); }
+
+const store::Chain* Workshop::local_chain(const std::string& name) const {
+    const auto found = chains_.find(name);
+    return found == chains_.end() ? nullptr : &found->second;
+}
+
+Result<> Workshop::materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) {
+    return images_.materialize(chain, &progress, stop);
+}
+
+Result<std::shared_ptr<session::Session>> Workshop::client(const std::string& session_id, const Stop& stop) {
+    if (session_id.empty() || session_id == session_->id() || !find_session_) return session_;
+    return find_session_(session_id, stop);
+}
+
+Result<std::unique_ptr<source::ImageOrigin>> Workshop::layout_origin(const std::string& store_id,
+                                                                     const std::string& session_id, const Stop& stop) {
+    class Origin final : public source::ImageOrigin {
+    public:
+        Origin(std::shared_ptr<session::Session> session, const std::string& store)
+            : session_(std::move(session)), origin_(*session_, store) {}
+        Result<oci::Descriptor> resolve(const oci::Reference& reference, const Stop& stop) override {
+            return origin_.resolve(reference, stop);
+        }
+        Result<std::string> fetch_manifest(const oci::Reference& reference, const Digest& digest,
+                                           const Stop& stop) override {
+            return origin_.fetch_manifest(reference, digest, stop);
+        }
+        Result<std::unique_ptr<ByteSource>> fetch_blob(const oci::Reference& reference, const oci::Descriptor& blob,
+                                                       std::uint64_t offset, const Stop& stop) override {
+            return origin_.fetch_blob(reference, blob, offset, stop);
+        }
+
+    private:
+        std::shared_ptr<session::Session> session_;
+        source::SessionLayoutOrigin origin_;
+    };
+    if (store_id.empty()) return bad_input("an oci-layout source names no store");
+    return std::unique_ptr<source::ImageOrigin>(
+        std::make_unique<Origin>(TRY(client(session_id, stop)), "oci:" + store_id));
+}
+
+Result<solver::SharedResult> Workshop::open_local(const std::string& name,
+                                                  const std::map<std::string, std::string>& attributes,
+                                                  VertexProgress& progress, const Stop& stop) {
+    if (const store::Chain* chain = local_chain(name)) return ops::make_result(*chain);
+    session::LocalRequest request;
+    request.name = name;
+    request.session_id = attribute(attributes, "local.session");
+    request.include = TRY(json_strings(attributes, "local.includepattern"));
+    request.exclude = TRY(json_strings(attributes, "local.excludepatterns"));
+    request.follow_paths = TRY(json_strings(attributes, "local.followpaths"));
+    request.shared_key = attribute(attributes, "local.sharedkeyhint");
+    const auto session = TRY(client(request.session_id, stop));
+    // Patterns say what is sent. Where nothing is sent, one open directory does for all of them.
+    const bool sent = !session->id().empty();
+    std::string rules = name;
+    for (const auto& pattern : request.exclude) rules += "\n" + pattern;
+    std::string wanted = rules + "\n@" + request.session_id;
+    if (sent) wanted += "\n" + attribute(attributes, "local.includepattern") + attribute(attributes, "local.followpaths");
+    {
+        auto opened = opened_.lock();
+        if (const auto found = opened->find(wanted); found != opened->end()) {
+            return solver::SharedResult(std::make_shared<const ops::Ref>(found->second));
+        }
+    }
+    auto held = std::make_shared<HeldContext>();
+    held->files = TRY(session->local_files(request, progress, stop));
+    source::LocalOptions options;
+    options.host_path = held->files->host_path();
+    options.exclude = request.exclude;
+    // One memory of digests per directory and rules.
+    std::array<char, 4096> real{};
+    const char* path = ::realpath(options.host_path.c_str(), real.data());
+    const std::string identity = (path != nullptr ? path : options.host_path) + rules.substr(name.size());
+    options.stat_cache_file =
+        engine_.store_->root() + "/cache-mounts/context-" + codec::sha256_of(identity).hex().substr(0, 32);
+    options.threads = core_count();
+    held->context = TRY(source::LocalContext::open(options));
+    const std::shared_ptr<source::LocalContext> context(held, held->context.get());
+    const auto& kept = opened_.lock()->try_emplace(wanted, context).first->second;
+    return solver::SharedResult(std::make_shared<const ops::Ref>(kept));
+}
+
+}  // namespace cooper::engine
