@@ -2,6 +2,7 @@
 #include "cli/command.hpp"
 #include "oci/reference.hpp"
 #include "sys/fd.hpp"
+#include "sys/output_file.hpp"
 
 #include <CLI/CLI.hpp>
 #include <fcntl.h>
@@ -141,16 +142,9 @@ Action setup_save(CLI::App& app) {
             TRY(engine->save_images(flags->names, STDOUT_FILENO, session.stop));
             return 0;
         }
-        const std::string part = flags->file + ".part";
-        sys::Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-        if (!file.valid()) return fail_errno(errno, part);
-        const auto saved = engine->save_images(flags->names, file.get(), session.stop);
-        if (!saved) {
-            ::unlink(part.c_str());
-            return saved.error();
-        }
-        TRY(std::move(file).close());
-        if (::rename(part.c_str(), flags->file.c_str()) != 0) return fail_errno(errno, flags->file);
+        auto file = TRY(sys::OutputFile::create(flags->file));
+        TRY(engine->save_images(flags->names, file.fd(), session.stop));
+        TRY(std::move(file).commit());
         return 0;
     };
 }

@@ -4,6 +4,7 @@
 
 #include "dockerfile/to_llb.hpp"
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -15,13 +16,14 @@ namespace cooper::dockerfile {
 struct FrontendRequest {
     std::map<std::string, std::string> options;     // "filename", "target", "build-arg:X", …
     std::map<std::string, llb::Definition> inputs;  // by name
+    // Hears of every warning when it is found, also of a file that is then refused. May be empty.
+    std::function<void(WarningEvent)> warn;
 };
 
 struct FrontendAnswer {
-    bool single = true;                                             // one result, not one per platform
-    std::vector<std::pair<std::string, llb::Definition>> platforms;  // id ("linux/arm64") and result; at least one
-    std::map<std::string, std::string> metadata;  // containerimage.config, refs.platforms, …
-    std::vector<WarningEvent> warnings;
+    bool single = true;                                              // one result, not one per platform
+    std::vector<std::pair<std::string, llb::Definition>> platforms;  // id ("linux/arm64") and result; none: a question was answered
+    std::map<std::string, std::string> metadata;                     // containerimage.config, refs.platforms, …
     // The file asks for another frontend ("# syntax="): its image, and the whole line.
     std::optional<std::string> forward_to;
     std::string command_line;

@@ -10,6 +10,7 @@
 #include "engine/build_request.hpp"
 #include "frontend/bridge.hpp"
 #include "llb/definition.hpp"
+#include "llb/op.hpp"
 #include "session/session.hpp"
 #include "snapshot/tree.hpp"
 

@@ -8,6 +8,7 @@
 #include "exporter/file_tree.hpp"
 #include "exporter/options.hpp"
 #include "exporter/push.hpp"
+#include "sys/output_file.hpp"
 
 #include <algorithm>
 #include <array>
@@ -103,17 +104,9 @@ Result<> write_file(session::Session& session, const ExportSpec& spec, const exp
         return file->finish();
     }
     if (options.dest == "-") return write(STDOUT_FILENO);
-    const std::string part = options.dest + ".part";
-    sys::Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (!file.valid()) return fail_errno(errno, part);
-    const auto written = write(file.get());
-    if (!written) {
-        ::unlink(part.c_str());
-        return written.error();
-    }
-    TRY(std::move(file).close());
-    if (::rename(part.c_str(), options.dest.c_str()) != 0) return fail_errno(errno, options.dest);
-    return {};
+    auto file = TRY(sys::OutputFile::create(options.dest));
+    TRY(write(file.fd()));
+    return std::move(file).commit();
 }
 
 Result<sys::RootedDir> make_directory(const std::string& path) {
@@ -157,7 +150,8 @@ Result<> LocalJob::export_files(Exporting& e) {
 
 Result<> LocalJob::export_image(Exporting& e) {
     if (!e.result.single && e.result.refs.size() > 1) {
-        return bad_input("an image of several platforms cannot be exported yet").with_hint("build one platform at a time");
+        return bad_input("an image of several platforms cannot be exported yet")
+            .with_hint("build one platform at a time");
     }
     const auto [platform, ref] = e.parts().front();
     const bool archive = e.options.type != exporter::ExportType::image;

@@ -10,8 +10,6 @@
 
 namespace cooper::engine {
 
-
-
 std::size_t core_count() { return std::max(1U, std::thread::hardware_concurrency()); }
 
 registry::RegistryConfig registry_config(const Config& config) {

@@ -9,6 +9,7 @@
 #include "ops/trees.hpp"
 #include "registry/registry.hpp"
 #include "run/executor.hpp"
+#include "solver/solver.hpp"
 #include "source/git.hpp"
 #include "source/http.hpp"
 #include "source/image.hpp"

@@ -157,8 +157,8 @@ Error explain(Error error, const LazyResult& result, const std::optional<Digest>
             continue;
         if (location.ranges.empty()) continue;
         const auto& info = source->infos[static_cast<std::size_t>(location.source_index)];
-        error = error.with_detail(
-            SourceText{info.filename, info.language, std::make_shared<const std::string>(info.data)});
+        error =
+            error.with_detail(SourceText{info.filename, info.language, std::make_shared<const std::string>(info.data)});
         return dockerfile::with_excerpt(std::move(error), info.filename, info.data,
                                         {location.ranges.front().start.line, location.ranges.front().end.line});
     }
@@ -213,8 +213,8 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
 }
 
 Result<FrontendResult> LocalJob::call_dockerfile(const SolveCall& call, const Stop& stop) {
-    dockerfile::FrontendAnswer answer = TRY(dockerfile::run_frontend({call.options, call.inputs}, *this, stop));
-    for (auto& warning : answer.warnings) progress_.emit(std::move(warning));
+    const auto warn = [this](WarningEvent warning) { progress_.emit(std::move(warning)); };
+    dockerfile::FrontendAnswer answer = TRY(dockerfile::run_frontend({call.options, call.inputs, warn}, *this, stop));
     if (answer.forward_to) {
         SolveCall forwarded = call;
         forwarded.frontend = "gateway.v0";
@@ -301,8 +301,8 @@ Result<frontend::ResolvedImage> LocalJob::ask_image_config(const std::string& re
 }
 
 Result<frontend::ResolvedImage> LocalJob::resolve_oci_layout(const frontend::OciLayout& layout,
-                                                             const llb::Platform& platform,
-                                                             const std::string& log_name, Stop stop) {
+                                                             const llb::Platform& platform, const std::string& log_name,
+                                                             Stop stop) {
     Activity activity(progress_, engine_.clock_, log_name);
     const auto import = [&]() -> Result<frontend::ResolvedImage> {
         source::ImageRequest request{.reference = TRY(oci::Reference::parse_normalized(layout.reference)),

@@ -71,11 +71,9 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> sessio
                    .images = images_,
                    .http = engine.http_source_,
                    .git = engine.git_source_,
-                   .local =
-                       [this](const std::string& name, const std::map<std::string, std::string>& attributes,
-                              VertexProgress& progress, const Stop& stop) {
-                           return open_local(name, attributes, progress, stop);
-                       },
+                   .local = [this](const std::string& name, const std::map<std::string, std::string>& attributes,
+                                   VertexProgress& progress,
+                                   const Stop& stop) { return open_local(name, attributes, progress, stop); },
                    .oci_layout =
                        [this](const std::map<std::string, std::string>& attributes, const Stop& stop) {
                            return layout_origin(attribute(attributes, "oci.store"),
@@ -143,7 +141,8 @@ Result<solver::SharedResult> Workshop::open_local(const std::string& name,
     std::string rules = name;
     for (const auto& pattern : request.exclude) rules += "\n" + pattern;
     std::string wanted = rules + "\n@" + request.session_id;
-    if (sent) wanted += "\n" + attribute(attributes, "local.includepattern") + attribute(attributes, "local.followpaths");
+    if (sent)
+        wanted += "\n" + attribute(attributes, "local.includepattern") + attribute(attributes, "local.followpaths");
     {
         auto opened = opened_.lock();
         if (const auto found = opened->find(wanted); found != opened->end()) {

@@ -20,8 +20,7 @@ void SharedOp::share(const std::shared_ptr<solver::Op>& other) {
     if (theirs == nullptr || theirs == this) return;
     Way way = theirs->current_way();
     auto state = state_.lock();
-    const bool known =
-        std::ranges::any_of(state->ways, [&](const Way& have) { return have.keeps == way.keeps; });
+    const bool known = std::ranges::any_of(state->ways, [&](const Way& have) { return have.keeps == way.keeps; });
     if (!known && state->ways.size() < kMaxWays) state->ways.push_back(std::move(way));
 }
 

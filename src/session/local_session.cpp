@@ -1,9 +1,9 @@
 #include "session/local_session.hpp"
 
 #include "base/text.hpp"
-#include "sys/rooted_dir.hpp"
 #include "session/socket_forward.hpp"
 #include "sys/process.hpp"
+#include "sys/rooted_dir.hpp"
 
 #include <cstdlib>
 #include <cstring>

@@ -29,7 +29,8 @@ TEST_F(SessionTest, SecretsComeFromFilesAndVariables) {
     ::setenv("COOPER_SESSION_TEST", "from env", 1);
     const std::map<std::string, LocalSecret> secrets = {
         {"f", {write("s", "from file"), ""}}, {"e", {"", "COOPER_SESSION_TEST"}}, {"unset", {"", "COOPER_NO_SUCH"}}};
-    const std::unique_ptr<Session> session = std::move(*LocalSession::create({.secrets = secrets, .scratch_dir = dir_.path()}));
+    const std::unique_ptr<Session> session =
+        std::move(*LocalSession::create({.secrets = secrets, .scratch_dir = dir_.path()}));
     EXPECT_EQ((*session->find_secret("f", {}))->reveal(), "from file");
     EXPECT_EQ((*session->find_secret("e", {}))->reveal(), "from env");
     EXPECT_FALSE(*session->find_secret("unset", {}));
@@ -37,7 +38,9 @@ TEST_F(SessionTest, SecretsComeFromFilesAndVariables) {
 }
 
 TEST_F(SessionTest, MissingAndHugeSecretsAreRefusedAtOnce) {
-    EXPECT_EQ(LocalSession::create({.secrets = {{"x", {dir_.path() + "/no", ""}}}, .scratch_dir = dir_.path()}).error().code(),
+    EXPECT_EQ(LocalSession::create({.secrets = {{"x", {dir_.path() + "/no", ""}}}, .scratch_dir = dir_.path()})
+                  .error()
+                  .code(),
               Code::not_found);
     const std::string huge = write("huge", std::string((512U << 10U) + 1, 'x'));
     EXPECT_FALSE(LocalSession::create({.secrets = {{"x", {huge, ""}}}, .scratch_dir = dir_.path()}));
@@ -70,7 +73,8 @@ TEST_F(SessionTest, KeysAreServedByAnAgentOfOurOwn) {
     keygen.program = *sys::find_program("ssh-keygen");
     keygen.args = {"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", dir_.path() + "/key"};
     ASSERT_EQ(sys::run_captured(keygen, "", 1000, {})->status.code, 0);
-    const std::unique_ptr<Session> session = std::move(*LocalSession::create({.ssh = {{"default", {dir_.path() + "/key"}}}, .scratch_dir = dir_.path()}));
+    const std::unique_ptr<Session> session =
+        std::move(*LocalSession::create({.ssh = {{"default", {dir_.path() + "/key"}}}, .scratch_dir = dir_.path()}));
     EXPECT_EQ(*session->open_ssh("other", {}, {}), nullptr);
     const auto socket = std::move(*session->open_ssh("default", {.uid = 0, .gid = 0, .mode = 0640}, {}));
     struct stat st{};

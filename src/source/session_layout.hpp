@@ -12,8 +12,7 @@ namespace cooper::source {
 class SessionLayoutOrigin final : public ImageOrigin {
 public:
     // store: "oci:NAME". The session must outlive the origin.
-    SessionLayoutOrigin(session::Session& session, std::string store)
-        : session_(session), store_(std::move(store)) {}
+    SessionLayoutOrigin(session::Session& session, std::string store) : session_(session), store_(std::move(store)) {}
 
     // Only references with a digest: a store of blobs has no names.
     Result<oci::Descriptor> resolve(const oci::Reference& reference, const Stop& stop) override;

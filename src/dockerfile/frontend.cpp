@@ -1,0 +1,120 @@
+#include "dockerfile/frontend.hpp"
+
+#include "base/text.hpp"
+#include "dockerfile/directives.hpp"
+#include "dockerfile/frontend_options.hpp"
+#include "dockerfile/source_text.hpp"
+#include "dockerfile/subrequest.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace cooper::dockerfile {
+
+namespace {
+
+llb::Platform to_llb_platform(const oci::Platform& platform) {
+    llb::Platform out;
+    out.os = platform.os;
+    out.architecture = platform.architecture;
+    out.variant = platform.variant;
+    out.os_version = platform.os_version;
+    out.os_features = platform.os_features;
+    return out;
+}
+
+nlohmann::ordered_json platform_json(const oci::Platform& platform) {
+    nlohmann::ordered_json json = {{"architecture", platform.architecture}, {"os", platform.os}};
+    if (!platform.os_version.empty()) json["os.version"] = platform.os_version;
+    if (!platform.os_features.empty()) json["os.features"] = platform.os_features;
+    if (!platform.variant.empty()) json["variant"] = platform.variant;
+    return json;
+}
+
+Error show_source(const Error& error, const BuildSource& source) {
+    const auto* range = error.find_detail<SourceRange>();
+    if (range == nullptr) return error;
+    const Lines lines{range->first_line, range->last_line};
+    return with_excerpt(error, source.filename, source.text, lines)
+        .with_detail(SourceText{source.filename, "Dockerfile", std::make_shared<const std::string>(source.text)});
+}
+
+// The frontend to forward to; nullopt: this one does it.
+std::optional<SyntaxRequest> wanted_frontend(const FrontendOptions& options, const std::string& text) {
+    if (options.started_by_gateway) return std::nullopt;
+    std::optional<SyntaxRequest> wanted;
+    if (!options.syntax.empty()) {
+        wanted = SyntaxRequest{std::string(cut(trim(options.syntax), ' ').first), options.syntax, 0};
+    } else {
+        wanted = detect_syntax(text);
+    }
+    if (!wanted || wanted->image == "dockerfile.v0" || is_own_frontend(wanted->image)) return std::nullopt;
+    return wanted;
+}
+
+}  // namespace
+
+bool is_own_frontend(const std::string& image) {
+    if (image.contains('@')) return false;
+    std::string name = image;
+    if (const std::size_t colon = name.rfind(':');
+        colon != std::string::npos && name.find('/', colon) == std::string::npos)
+        name.resize(colon);
+    for (const std::string_view host : {"docker.io/", "index.docker.io/"}) {
+        if (name.starts_with(host)) name.erase(0, host.size());
+    }
+    return name == "docker/dockerfile" || name == "docker/dockerfile-upstream" || name == "dockerfile.v0";
+}
+
+Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Bridge& bridge, Stop stop) {
+    FrontendOptions options = TRY(parse_frontend_options(request.options));
+    options.convert.inputs = request.inputs;
+    const oci::Platform host = oci::host_platform();
+    BuildSource source = TRY(load_build_source(options.context, to_llb_platform(host), bridge, stop));
+
+    FrontendAnswer answer;
+    if (const auto wanted = wanted_frontend(options, source.text)) {
+        answer.forward_to = wanted->image;
+        answer.command_line = wanted->command_line;
+        return answer;
+    }
+    ConvertOptions& convert = options.convert;
+    convert.filename = source.filename;
+    convert.context = std::move(source.context);
+    convert.multi_platform = options.platforms.size() > 1;
+    answer.single = !options.multi_platform;
+
+    if (!options.request_id.empty()) {
+        if (!options.platforms.empty()) convert.target_platform = options.platforms.front();
+        convert.warn = request.warn;
+        auto reply = answer_subrequest(options.request_id, source.text, convert, bridge, stop);
+        if (!reply) return show_source(reply.error(), source);
+        answer.metadata = std::move(*reply);
+        return answer;
+    }
+
+    std::vector<std::optional<oci::Platform>> targets(options.platforms.begin(), options.platforms.end());
+    if (targets.empty()) targets.emplace_back();
+    nlohmann::ordered_json platforms = nlohmann::ordered_json::array();
+    bool first = true;
+    for (const auto& target : targets) {
+        convert.target_platform = target;
+        // Of several platforms only the first warns.
+        convert.warn = first ? request.warn : std::function<void(WarningEvent)>();
+        first = false;
+        auto plan = to_llb(source.text, convert, bridge, stop);
+        if (!plan) return show_source(plan.error(), source);
+        const oci::Platform platform = oci::normalize(plan->platform);
+        const std::string id = oci::format_platform_all(platform);
+        const std::string suffix = answer.single ? std::string() : "/" + id;
+        answer.metadata["containerimage.config" + suffix] = oci::marshal_image_config(plan->image);
+        if (plan->base_image)
+            answer.metadata["containerimage.base.config" + suffix] = oci::marshal_image_config(*plan->base_image);
+        if (plan->epoch_seconds) answer.metadata["source.date.epoch" + suffix] = std::to_string(*plan->epoch_seconds);
+        platforms.push_back({{"ID", id}, {"Platform", platform_json(platform)}});
+        answer.platforms.emplace_back(id, std::move(plan->definition));
+    }
+    answer.metadata["refs.platforms"] = nlohmann::ordered_json{{"Platforms", platforms}}.dump();
+    return answer;
+}
+
+}  // namespace cooper::dockerfile
