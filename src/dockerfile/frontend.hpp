@@ -21,9 +21,10 @@ struct FrontendRequest {
 };
 
 struct FrontendAnswer {
-    bool single = true;                                              // one result, not one per platform
-    std::vector<std::pair<std::string, llb::Definition>> platforms;  // id ("linux/arm64") and result; none: a question was answered
-    std::map<std::string, std::string> metadata;                     // containerimage.config, refs.platforms, …
+    bool single = true;  // one result, not one per platform
+    std::vector<std::pair<std::string, llb::Definition>>
+        platforms;                                // id ("linux/arm64") and result; none: a question was answered
+    std::map<std::string, std::string> metadata;  // containerimage.config, refs.platforms, …
     // The file asks for another frontend ("# syntax="): its image, and the whole line.
     std::optional<std::string> forward_to;
     std::string command_line;
