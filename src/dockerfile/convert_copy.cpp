@@ -58,9 +58,12 @@ namespace {
 
 class CopyBuilder {
 public:
-    CopyBuilder(const CopyRequest& request, std::string dest, std::string name, const oci::Platform& platform,
+    // here: name and location of the instruction, for what ADD downloads.
+    CopyBuilder(const CopyRequest& request, std::string dest, llb::Constraints here, const oci::Platform& platform,
                 std::optional<std::int64_t> epoch_ns)
-        : request_(request), dest_(std::move(dest)), name_(std::move(name)), platform_(platform), epoch_ns_(epoch_ns) {}
+        : request_(request), dest_(std::move(dest)), here_(std::move(here)), platform_(platform), epoch_ns_(epoch_ns) {
+        here_.metadata.ignore_cache = false;
+    }
 
     Result<llb::FileActions> build() {
         if (!request_.chmod.empty()) chmod_ = TRY(parse_chmod(request_.chmod));
@@ -119,7 +122,7 @@ private:
         out.checksum = git.checksum.empty() ? request_.checksum : git.checksum;
         out.skip_submodules = !git.submodules.value_or(true);
         out.fetch_by_commit = git.fetch_by_commit;
-        out.constraints.set_name(name_);
+        out.constraints = here_;
         actions_.copy(llb::git(git.remote, std::move(out)), "/", dest_, options());
         return {};
     }
@@ -129,7 +132,7 @@ private:
         llb::HttpOptions http;
         http.filename = url_file_name(url);
         if (!request_.checksum.empty()) http.checksum = TRY(Digest::parse(request_.checksum)).to_string();
-        http.constraints.set_name(name_);
+        http.constraints = here_;
         const std::string file = http.filename;
         llb::CopyOptions copy = options();
         copy.attempt_unpack = request_.unpack.value_or(false);
@@ -175,7 +178,7 @@ private:
 
     const CopyRequest& request_;
     std::string dest_;
-    std::string name_;
+    llb::Constraints here_;
     const oci::Platform& platform_;
     std::optional<std::int64_t> epoch_ns_;
     ChmodValue chmod_;
@@ -201,7 +204,7 @@ Result<> Dispatcher::copy_files(const CopyRequest& request) {
     const std::string shown =
         uppercase_command(expand_for_display(command_->instruction.original, stage_.state.env(), Unset::empty));
     const std::string name = named_step(shown);
-    llb::FileActions actions = TRY(CopyBuilder(request, dest, name, platform(), epoch_ns()).build());
+    llb::FileActions actions = TRY(CopyBuilder(request, dest, constraints(name), platform(), epoch_ns()).build());
     if (!request.link || !request.chmod.empty()) {
         stage_.state = stage_.state.file(std::move(actions), constraints(name));
     } else {

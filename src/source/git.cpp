@@ -100,6 +100,7 @@ Result<> remove_git_dirs(int dir_fd, int depth) {
 // Opens subdir step by step; a symbolic link on the way is refused.
 Result<sys::Fd> open_subdir(const sys::RootedDir& root, const std::string& subdir) {
     sys::Fd at = TRY(root.open("/", O_RDONLY | O_DIRECTORY, sys::Follow::no, 0));
+    if (subdir.empty()) return at;
     for (const std::string& part : split(subdir, '/')) {
         sys::Fd next(openat(at.get(), part.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
         if (!next.valid()) {
