@@ -23,11 +23,13 @@ using Metadata = std::vector<std::pair<std::string, std::string>>;
 class MessageStream {
 public:
     virtual ~MessageStream() = default;
-    // false: the peer sends no more. At most kMaxMessageBytes.
+    // false: the peer sends no more. An error when the call was cancelled. At most kMaxMessageBytes.
     virtual Result<bool> read(std::string& message) = 0;
     virtual Result<> write(std::string_view message) = 0;
     // Nothing will be written any more. The side that serves ends with its handler.
     virtual Result<> close_write() = 0;
+    // What blocks returns soon, now and later. Any thread.
+    virtual void cancel() = 0;
 };
 
 class RawCall final : public MessageStream {
@@ -43,8 +45,7 @@ public:
     Result<> close_write() override;
     // Reads what is left, unread, and says how the call ended. For the thread that reads.
     Result<> finish();
-    // Any thread.
-    void cancel();
+    void cancel() override;
 
 private:
     RawCall();

@@ -16,11 +16,14 @@ using Stream = grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
 
 class ServedCall final : public MessageStream {
 public:
-    explicit ServedCall(Stream& stream) : stream_(stream) {}
+    ServedCall(grpc::ServerContext& context, Stream& stream) : context_(context), stream_(stream) {}
 
     Result<bool> read(std::string& message) override {
         grpc::ByteBuffer buffer;
-        if (!stream_.Read(&buffer)) return false;
+        if (!stream_.Read(&buffer)) {
+            if (context_.IsCancelled()) return fail(Code::cancelled, Blame::world, "the peer ended the call");
+            return false;
+        }
         message.clear();
         detail::append_to(message, buffer);
         return true;
@@ -30,8 +33,10 @@ public:
         return fail(Code::cancelled, Blame::world, "the peer ended the call");
     }
     Result<> close_write() override { return {}; }
+    void cancel() override { context_.TryCancel(); }
 
 private:
+    grpc::ServerContext& context_;
     Stream& stream_;
 };
 
@@ -43,7 +48,7 @@ public:
                 method.path.c_str(), grpc::internal::RpcMethod::BIDI_STREAMING,
                 new grpc::internal::BidiStreamingHandler<RawService, grpc::ByteBuffer, grpc::ByteBuffer>(
                     [&method](RawService*, grpc::ServerContext* context, Stream* stream) -> grpc::Status {
-                        ServedCall call(*stream);
+                        ServedCall call(*context, *stream);
                         const auto served = method.serve(call, metadata_of(*context));
                         return served ? grpc::Status::OK : to_status(served.error());
                     },
