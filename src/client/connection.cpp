@@ -69,8 +69,8 @@ Result<sys::Fd> connect_tcp(const rpc::Address& address, std::chrono::millisecon
         if (!fd.valid()) continue;
         Result<> connected;
         if (::connect(fd.get(), one->ai_addr, one->ai_addrlen) != 0) {
-            connected = errno == EINPROGRESS ? wait_connected(fd.get(), timeout, stop)
-                                             : Result<>(fail_errno(errno, "connect"));
+            connected =
+                errno == EINPROGRESS ? wait_connected(fd.get(), timeout, stop) : Result<>(fail_errno(errno, "connect"));
         }
         if (!connected) {
             if (connected.error().is_cancelled()) return connected.error();

@@ -26,9 +26,7 @@ struct TlsFiles {
     std::string key;
     std::string server_name;
 
-    [[nodiscard]] bool empty() const {
-        return ca.empty() && certificate.empty() && key.empty() && server_name.empty();
-    }
+    [[nodiscard]] bool empty() const { return ca.empty() && certificate.empty() && key.empty() && server_name.empty(); }
 };
 
 struct ConnectOptions {

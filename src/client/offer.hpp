@@ -24,14 +24,14 @@ struct ExportTarget {
 };
 
 struct Offer {
-    std::string name;        // of the client, for the daemon's log
-    std::string shared_key;  // transfers of sessions with one key differ little
+    std::string name;                                // of the client, for the daemon's log
+    std::string shared_key;                          // transfers of sessions with one key differ little
     std::map<std::string, std::string> directories;  // name → path
-    std::map<std::string, std::string> stores;       // "oci:NAME", "local:PATH", "export" → OCI layout; made when written to
-    std::map<int, ExportTarget> exports;             // by the number of the exporter
-    std::map<std::string, int> uploads;              // id of http://buildkit-session/ID → a file that is read to its end
-    std::shared_ptr<session::Session> values;                     // secrets and agents; may be null
-    std::shared_ptr<registry::CredentialSource> credentials;      // may be null
+    std::map<std::string, std::string> stores;  // "oci:NAME", "local:PATH", "export" → OCI layout; made when written to
+    std::map<int, ExportTarget> exports;        // by the number of the exporter
+    std::map<std::string, int> uploads;         // id of http://buildkit-session/ID → a file that is read to its end
+    std::shared_ptr<session::Session> values;   // secrets and agents; may be null
+    std::shared_ptr<registry::CredentialSource> credentials;  // may be null
 };
 
 class OfferedSession {

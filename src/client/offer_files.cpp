@@ -118,9 +118,7 @@ public:
         return file;
     }
     OutputFile(OutputFile&& other) noexcept
-        : path_(std::move(other.path_)),
-          temporary_(std::exchange(other.temporary_, "")),
-          fd_(std::move(other.fd_)) {}
+        : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, "")), fd_(std::move(other.fd_)) {}
     OutputFile& operator=(OutputFile&&) = delete;
     ~OutputFile() {
         if (!temporary_.empty()) ::unlink(temporary_.c_str());

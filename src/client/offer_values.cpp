@@ -88,8 +88,8 @@ private:
         if (found == agents->end()) {
             std::unique_ptr<session::SshSocket> socket;
             if (shared_.offer.values != nullptr) {
-                auto opened = shared_.offer.values->open_ssh(
-                    id, {.uid = ::geteuid(), .gid = ::getegid(), .mode = 0600}, shared_.stop);
+                auto opened = shared_.offer.values->open_ssh(id, {.uid = ::geteuid(), .gid = ::getegid(), .mode = 0600},
+                                                             shared_.stop);
                 if (!opened) return shared_.keep(opened.error());
                 socket = std::move(*opened);
             }
@@ -102,7 +102,8 @@ private:
         sys::Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
-        if (path.size() >= sizeof address.sun_path) return bad_input("path of the agent's socket is too long: {}", path);
+        if (path.size() >= sizeof address.sun_path)
+            return bad_input("path of the agent's socket is too long: {}", path);
         path.copy(address.sun_path, sizeof address.sun_path - 1);
         if (!fd.valid() || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
             return fail_errno(errno, "connect to the SSH agent");
