@@ -1,6 +1,7 @@
 #include "dockerfile/convert_named.hpp"
 
 #include "base/text.hpp"
+#include "codec/base64.hpp"
 #include "codec/path_match.hpp"
 #include "codec/pattern_matcher.hpp"
 #include "dockerfile/convert_context.hpp"
@@ -8,6 +9,7 @@
 #include "oci/reference.hpp"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace cooper::dockerfile {
 
@@ -106,6 +108,7 @@ private:
         const auto shared = options_.local_shared_keys.find(context_.key);
         base.shared_key_hint =
             "context:" + context_.key + "-" + (shared == options_.local_shared_keys.end() ? "" : shared->second);
+        base.session_id = session_of(options_, name);
         if (ignore) base.exclude_patterns = codec::read_ignore_file(*ignore);
         base.constraints.set_name(title("load from client"));
         return LoadedContext{llb::deferred([name, base = std::move(base), paths = paths_] {
@@ -119,7 +122,21 @@ private:
     Result<LoadedContext> input(const std::string& name) {
         const auto found = options_.inputs.find(name);
         if (found == options_.inputs.end()) return bad_input("invalid input {} for {}", name, context_.key);
-        return LoadedContext{TRY(llb::from_definition(found->second)), std::nullopt};
+        LoadedContext out;
+        out.state = TRY(llb::from_definition(found->second));
+        const auto metadata = options_.input_metadata.find(name);
+        if (metadata == options_.input_metadata.end()) return out;
+        // Values are bytes, which JSON has in base64.
+        const auto json = nlohmann::json::parse(metadata->second, nullptr, false);
+        if (!json.is_object()) return bad_input("failed to parse input metadata {}", metadata->second);
+        const auto config = json.find("containerimage.config");
+        if (config == json.end() || config->is_null()) return out;
+        if (!config->is_string()) return bad_input("failed to parse input metadata {}", metadata->second);
+        const std::string text = TRY_CONTEXT(codec::base64_decode(config->get_ref<const std::string&>()),
+                                             "failed to parse input metadata");
+        out.image = TRY_CONTEXT(oci::parse_image_config(text), "failed to parse image config for {}", context_.key);
+        apply_image_config(out.state, *out.image);
+        return out;
     }
 
     const NamedContext& context_;
@@ -150,6 +167,11 @@ Result<LoadedContext> load_named_context(const NamedContext& context, const Conv
                                          const UsedPaths& paths, frontend::Bridge& bridge, Stop stop) {
     return TRY_CONTEXT(ContextLoader(context, options, paths, bridge, std::move(stop)).load(), "build context {}",
                        context.key);
+}
+
+std::string session_of(const ConvertOptions& options, const std::string& local_name) {
+    const auto found = options.local_session_ids.find(local_name);
+    return found == options.local_session_ids.end() ? std::string() : found->second;
 }
 
 std::vector<std::string> follow_paths(const std::set<std::string>& used) {

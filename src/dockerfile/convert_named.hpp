@@ -33,6 +33,9 @@ struct LoadedContext {
 [[nodiscard]] Result<LoadedContext> load_named_context(const NamedContext& context, const ConvertOptions& options,
                                                        const UsedPaths& paths, frontend::Bridge& bridge, Stop stop);
 
+// The client that has a local context; empty: the one that asked for the build (D220).
+[[nodiscard]] std::string session_of(const ConvertOptions& options, const std::string& local_name);
+
 // D159: relative, sorted; empty when everything is needed.
 [[nodiscard]] std::vector<std::string> follow_paths(const std::set<std::string>& used);
 

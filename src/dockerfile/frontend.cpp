@@ -77,10 +77,10 @@ Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Br
         answer.command_line = wanted->command_line;
         return answer;
     }
+    if (options.missing_cap) return unsupported_cap(*options.missing_cap);
     ConvertOptions& convert = options.convert;
     convert.filename = source.filename;
     convert.context = std::move(source.context);
-    convert.multi_platform = options.platforms.size() > 1;
     answer.single = !options.multi_platform;
 
     if (!options.request_id.empty()) {

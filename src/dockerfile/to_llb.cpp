@@ -659,6 +659,7 @@ private:
         local.exclude_patterns = options_.context.exclude_patterns;
         local.follow_paths = follow_paths(context_paths_);
         local.shared_key_hint = options_.context.local_name;
+        local.session_id = session_of(options_, options_.context.local_name);
         local.constraints.set_name(internal_name("load build context"));
         return llb::local(options_.context.local_name, std::move(local));
     }

@@ -54,7 +54,9 @@ struct ConvertOptions {
     // "input:NAME" (D223-D229).
     std::map<std::string, std::string> named_contexts;
     std::map<std::string, llb::Definition> inputs;
+    std::map<std::string, std::string> input_metadata;     // by input: JSON with its image configuration
     std::map<std::string, std::string> local_shared_keys;  // by named context
+    std::map<std::string, std::string> local_session_ids;  // by local context: another client has it
 
     std::vector<llb::HostIp> extra_hosts;
     llb::NetMode network = llb::NetMode::unset;

@@ -2,10 +2,12 @@
 #include "dockerfile/to_llb.hpp"
 
 #include "base/text.hpp"
+#include "codec/base64.hpp"
 #include "dockerfile/convert_context.hpp"
 #include "dockerfile/convert_text.hpp"
 #include "dockerfile/convert_values.hpp"
 #include "llb/load.hpp"
+#include "llb/marshal.hpp"
 
 #include <atomic>
 #include <fmt/core.h>
@@ -401,6 +403,36 @@ TEST(ToLlb, NamedContexts) {
               "1 [context src] load from client | local://src local.excludepatterns=[\"*.log\"] "
               "local.followpaths=[\"a/b\"] local.sharedkeyhint=context:src-\n"
               "2 [stage-0 1/2] COPY --from=src a/b /x | file {0 copy 1/a/b /x}\n");
+}
+
+TEST(ToLlb, InputsBringTheirConfiguration) {
+    ConvertOptions options = amd64();
+    options.named_contexts = {{"base", "input:one"}};
+    options.inputs["one"] = *llb::marshal_definition(
+        llb::image("docker.io/library/alpine:3", {}), llb::Platform{.architecture = "amd64", .os = "linux"});
+    const std::string text = "FROM base\nRUN pwd\n";
+    EXPECT_TRUE(plan_of(text, options).image.config.user.empty());
+    const std::string config =
+        R"({"architecture":"amd64","os":"linux","config":{"Env":["A=1"],"User":"me","WorkingDir":"/w"}})";
+    options.input_metadata["one"] = R"({"containerimage.config":")" + codec::base64_encode(config) + "\"}";
+    const BuildPlan plan = plan_of(text, options);
+    EXPECT_EQ(plan.image.config.user, "me");
+    EXPECT_NE(dump(plan).find("A=1"), std::string::npos);
+    EXPECT_NE(dump(plan).find("cwd=/w"), std::string::npos);
+    for (const char* bad : {"", "[]", R"({"containerimage.config":1})", R"({"containerimage.config":"!"})",
+                            R"({"containerimage.config":"e30="}trailing)"}) {
+        options.input_metadata["one"] = bad;
+        EXPECT_NE(error_of(text, options).find("input metadata"), std::string::npos) << bad;
+    }
+}
+
+TEST(ToLlb, LocalsOfOtherClients) {
+    ConvertOptions options = amd64();
+    options.named_contexts = {{"files", "local:dir"}};
+    options.local_session_ids = {{"context", "first"}, {"dir", "second"}};
+    const std::string text = dump(plan_of("FROM scratch\nCOPY a /\nCOPY --from=files b /\n", options));
+    EXPECT_NE(text.find("local.session=first"), std::string::npos) << text;
+    EXPECT_NE(text.find("local.session=second"), std::string::npos) << text;
 }
 
 TEST(ToLlb, MultiPlatformNames) {
