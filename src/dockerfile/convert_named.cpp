@@ -132,8 +132,8 @@ private:
         const auto config = json.find("containerimage.config");
         if (config == json.end() || config->is_null()) return out;
         if (!config->is_string()) return bad_input("failed to parse input metadata {}", metadata->second);
-        const std::string text = TRY_CONTEXT(codec::base64_decode(config->get_ref<const std::string&>()),
-                                             "failed to parse input metadata");
+        const std::string text =
+            TRY_CONTEXT(codec::base64_decode(config->get_ref<const std::string&>()), "failed to parse input metadata");
         out.image = TRY_CONTEXT(oci::parse_image_config(text), "failed to parse image config for {}", context_.key);
         apply_image_config(out.state, *out.image);
         return out;

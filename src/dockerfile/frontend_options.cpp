@@ -20,9 +20,9 @@ using Options = std::map<std::string, std::string>;
 constexpr std::array<std::string_view, 4> kCaps = {
     "moby.buildkit.frontend.inputs", "moby.buildkit.frontend.subrequests", "moby.buildkit.frontend.contexts",
     "moby.buildkit.frontend.gitquerystring"};
-constexpr std::array<std::string_view, 15> kUlimits = {"core",     "cpu",    "data", "fsize",  "locks",
-                                                       "memlock",  "msgqueue", "nice", "nofile", "nproc",
-                                                       "rss",      "rtprio", "rttime", "sigpending", "stack"};
+constexpr std::array<std::string_view, 15> kUlimits = {"core",    "cpu",      "data",   "fsize",      "locks",
+                                                       "memlock", "msgqueue", "nice",   "nofile",     "nproc",
+                                                       "rss",     "rtprio",   "rttime", "sigpending", "stack"};
 constexpr const char* kSbomGenerator = "docker/buildkit-syft-scanner:stable-1";
 
 Result<std::int64_t> to_number(std::string_view what, const std::string& value) {
@@ -315,9 +315,9 @@ private:
         if (const auto sbom = out_.attestations.find("sbom"); sbom != out_.attestations.end()) {
             std::string& generator = sbom->second["generator"];
             if (generator.empty()) return bad_input("sbom scanner cannot be empty");
-            generator = TRY_CONTEXT(oci::Reference::parse_normalized(generator), "failed to parse sbom scanner {}",
-                                    generator)
-                            .canonical();
+            generator =
+                TRY_CONTEXT(oci::Reference::parse_normalized(generator), "failed to parse sbom scanner {}", generator)
+                    .canonical();
         }
         return {};
     }

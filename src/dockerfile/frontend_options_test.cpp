@@ -194,10 +194,9 @@ TEST(FrontendOptions, CacheImports) {
 }
 
 TEST(FrontendOptions, Attestations) {
-    const auto attestations = read({{"attest:sbom", ""}, {"attest:provenance", "mode=max,\"builder-id=a,b\",inline"}})
-                                  .attestations;
-    EXPECT_EQ(attestations.at("sbom"),
-              (Map{{"generator", "docker.io/docker/buildkit-syft-scanner:stable-1"}}));
+    const auto attestations =
+        read({{"attest:sbom", ""}, {"attest:provenance", "mode=max,\"builder-id=a,b\",inline"}}).attestations;
+    EXPECT_EQ(attestations.at("sbom"), (Map{{"generator", "docker.io/docker/buildkit-syft-scanner:stable-1"}}));
     EXPECT_EQ(attestations.at("provenance"), (Map{{"mode", "max"}, {"builder-id", "a,b"}, {"inline", ""}}));
     EXPECT_EQ(read({{"build-arg:BUILDKIT_ATTEST_SBOM", "generator=scan,x=1"}}).attestations.at("sbom"),
               (Map{{"generator", "docker.io/library/scan:latest"}, {"x", "1"}}));
@@ -207,8 +206,8 @@ TEST(FrontendOptions, Attestations) {
 }
 
 TEST(FrontendOptions, Capabilities) {
-    EXPECT_FALSE(read({{"frontend.caps", "moby.buildkit.frontend.inputs,moby.buildkit.frontend.contexts+forward"}})
-                     .missing_cap);
+    EXPECT_FALSE(
+        read({{"frontend.caps", "moby.buildkit.frontend.inputs,moby.buildkit.frontend.contexts+forward"}}).missing_cap);
     EXPECT_EQ(read({{"frontend.caps", "some.thing+forward"}}).missing_cap, "some.thing");
     const auto refused = parse_frontend_options({{"frontend.caps", "moby.buildkit.frontend.inputs,some.thing"}});
     ASSERT_FALSE(refused);

@@ -408,8 +408,8 @@ TEST(ToLlb, NamedContexts) {
 TEST(ToLlb, InputsBringTheirConfiguration) {
     ConvertOptions options = amd64();
     options.named_contexts = {{"base", "input:one"}};
-    options.inputs["one"] = *llb::marshal_definition(
-        llb::image("docker.io/library/alpine:3", {}), llb::Platform{.architecture = "amd64", .os = "linux"});
+    options.inputs["one"] = *llb::marshal_definition(llb::image("docker.io/library/alpine:3", {}),
+                                                     llb::Platform{.architecture = "amd64", .os = "linux"});
     const std::string text = "FROM base\nRUN pwd\n";
     EXPECT_TRUE(plan_of(text, options).image.config.user.empty());
     const std::string config =
