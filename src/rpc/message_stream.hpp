@@ -8,6 +8,7 @@
 #include "base/stop.hpp"
 #include "rpc/grpc_types.hpp"
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -32,9 +33,19 @@ public:
     virtual void cancel() = 0;
 };
 
+// A question with one answer.
+struct Question {
+    std::string method;
+    std::string request;  // as bytes
+    Metadata metadata;
+    std::chrono::milliseconds timeout{};  // 0 = none; deadline_exceeded
+};
+
+// The client's side, of streams in one direction as well: the wire makes no difference.
 class RawCall final : public MessageStream {
 public:
-    // method: "/moby.filesync.v1.FileSync/DiffCopy". A stop cancels the call.
+    // method: "/moby.filesync.v1.FileSync/DiffCopy". A stop cancels the call. Metadata that HTTP/2 cannot carry makes a
+    // call of which everything fails; add_encoded makes values fit.
     static std::unique_ptr<RawCall> start(std::shared_ptr<grpc::Channel> channel, const std::string& method,
                                           const Metadata& metadata, Stop stop);
     ~RawCall() override;
@@ -43,15 +54,21 @@ public:
     Result<bool> read(std::string& message) override;
     Result<> write(std::string_view message) override;
     Result<> close_write() override;
-    // Reads what is left, unread, and says how the call ended. For the thread that reads.
+    // Drops what is left to read (a peer that sends on and on is cancelled) and says how the call ended. For the thread
+    // that reads.
     Result<> finish();
     void cancel() override;
 
 private:
+    friend Result<std::string> ask(const std::shared_ptr<grpc::Channel>& channel, const Question& question, Stop stop);
     RawCall();
+    void begin(const Metadata& metadata);
     struct Call;
     std::unique_ptr<Call> call_;
 };
+
+[[nodiscard]] Result<std::string> ask(const std::shared_ptr<grpc::Channel>& channel, const Question& question,
+                                      Stop stop);
 
 struct RawMethod {
     std::string path;  // "/package.Service/Method"
@@ -62,6 +79,11 @@ struct RawMethod {
 
 // Of the client's, as it came.
 [[nodiscard]] Metadata metadata_of(const grpc::ServerContext& context);
+// Adds values under a key as BuildKit's file transfers do: when one has bytes that a header cannot carry, all are
+// escaped as in a URL's query, and "KEY-encoded: 1" is added.
+void add_encoded(Metadata& metadata, const std::string& key, std::vector<std::string> values);
+// The values of a key, unescaped.
+[[nodiscard]] std::vector<std::string> decoded_values(const Metadata& metadata, std::string_view key);
 // The first value of a key; empty when there is none.
 [[nodiscard]] std::string_view find_value(const Metadata& metadata, std::string_view key);
 

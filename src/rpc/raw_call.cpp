@@ -1,7 +1,9 @@
+#include "base/text.hpp"
 #include "rpc/detail/buffers.hpp"
 #include "rpc/message_stream.hpp"
 #include "rpc/status.hpp"
 
+#include <grpc/grpc.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/impl/rpc_method.h>
@@ -23,20 +25,47 @@ struct RawCall::Call {
 
 RawCall::RawCall() = default;
 
+namespace {
+
+// gRPC aborts the program when it is given what HTTP/2 cannot carry.
+bool is_legal(const std::pair<std::string, std::string>& entry) {
+    const auto key = ::grpc_slice_from_static_buffer(entry.first.data(), entry.first.size());
+    const auto value = ::grpc_slice_from_static_buffer(entry.second.data(), entry.second.size());
+    return ::grpc_header_key_is_legal(key) != 0 && ::grpc_is_binary_header(key) == 0 &&
+           ::grpc_header_nonbin_value_is_legal(value) != 0;
+}
+
+// More than a window's worth of messages that nobody asked for.
+constexpr int kMaxDropped = 1000;
+
+}  // namespace
+
 std::unique_ptr<RawCall> RawCall::start(std::shared_ptr<grpc::Channel> channel, const std::string& method,
                                         const Metadata& metadata, Stop stop) {
     auto raw = std::unique_ptr<RawCall>(new RawCall);
     raw->call_ = std::make_unique<Call>();
-    Call& call = *raw->call_;
-    call.channel = std::move(channel);
-    call.method = method;
-    call.stop = std::move(stop);
-    for (const auto& [key, value] : metadata) call.context.AddMetadata(key, value);
+    raw->call_->channel = std::move(channel);
+    raw->call_->method = method;
+    raw->call_->stop = std::move(stop);
+    raw->begin(metadata);
+    return raw;
+}
+
+void RawCall::begin(const Metadata& metadata) {
+    Call& call = *call_;
+    for (const auto& entry : metadata) {
+        if (!is_legal(entry)) {
+            call.status = grpc::Status(
+                grpc::StatusCode::INVALID_ARGUMENT,
+                "metadata of a call is not printable: " + quoted(entry.first) + ": " + quoted(entry.second));
+            return;
+        }
+        call.context.AddMetadata(entry.first, entry.second);
+    }
     call.stream.reset(grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>::Create(
         call.channel.get(), grpc::internal::RpcMethod(call.method.c_str(), grpc::internal::RpcMethod::BIDI_STREAMING),
         &call.context));
     call.on_stop.emplace(call.stop, [&context = call.context] { context.TryCancel(); });
-    return raw;
 }
 
 RawCall::~RawCall() {
@@ -59,6 +88,7 @@ Result<bool> RawCall::read(std::string& message) {
 }
 
 Result<> RawCall::write(std::string_view message) {
+    if (call_->stream == nullptr) return finish();
     if (call_->stream->Write(detail::to_buffer(message))) return {};
     if (call_->stop.stop_requested()) return cancelled();
     return fail(Code::unavailable, Blame::world, "the peer ended the call {}", call_->method);
@@ -66,19 +96,39 @@ Result<> RawCall::write(std::string_view message) {
 
 Result<> RawCall::close_write() {
     // False when the call has ended already, which finish() reports.
-    call_->stream->WritesDone();
+    if (call_->stream != nullptr) call_->stream->WritesDone();
     return {};
 }
 
 Result<> RawCall::finish() {
     if (!call_->status) {
         grpc::ByteBuffer rest;
-        while (call_->stream->Read(&rest)) rest.Clear();
+        for (int dropped = 0; call_->stream->Read(&rest); rest.Clear()) {
+            if (++dropped == kMaxDropped) cancel();
+        }
         call_->status = call_->stream->Finish();
     }
     if (call_->status->ok()) return {};
     if (call_->stop.stop_requested()) return cancelled();
     return from_status(*call_->status);
+}
+
+Result<std::string> ask(const std::shared_ptr<grpc::Channel>& channel, const Question& question, Stop stop) {
+    RawCall raw;
+    raw.call_ = std::make_unique<RawCall::Call>();
+    raw.call_->channel = channel;
+    raw.call_->method = question.method;
+    raw.call_->stop = std::move(stop);
+    if (question.timeout.count() > 0) {
+        raw.call_->context.set_deadline(std::chrono::system_clock::now() + question.timeout);
+    }
+    raw.begin(question.metadata);
+    // Its failure is told by read().
+    if (raw.write(question.request)) TRY(raw.close_write());
+    std::string answer;
+    if (!TRY(raw.read(answer))) return fail(Code::internal, Blame::world, "{} has no answer", question.method);
+    TRY(raw.finish());
+    return answer;
 }
 
 }  // namespace cooper::rpc

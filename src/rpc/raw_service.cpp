@@ -66,19 +66,4 @@ std::unique_ptr<grpc::Service> make_raw_service(std::vector<RawMethod> methods) 
     return std::make_unique<RawService>(std::move(methods));
 }
 
-Metadata metadata_of(const grpc::ServerContext& context) {
-    Metadata metadata;
-    for (const auto& [key, value] : context.client_metadata()) {
-        metadata.emplace_back(std::string(key.data(), key.size()), std::string(value.data(), value.size()));
-    }
-    return metadata;
-}
-
-std::string_view find_value(const Metadata& metadata, std::string_view key) {
-    for (const auto& [name, value] : metadata) {
-        if (name == key) return value;
-    }
-    return {};
-}
-
 }  // namespace cooper::rpc

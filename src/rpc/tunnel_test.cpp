@@ -371,4 +371,55 @@ TEST_F(TunnelTest, RawCallsCarryMessagesMetadataAndErrors) {
     EXPECT_TRUE(stopped->read(message).error().is_cancelled());
 }
 
+TEST_F(TunnelTest, QuestionsHaveOneAnswerInTime) {
+    SecretService secrets;
+    auto server = std::move(*StreamServer::start({&secrets}));
+    auto [a, b] = socket_pair();
+    server->add(std::move(a));
+    const auto channel = channel_over(std::move(b));
+    moby::buildkit::secrets::v1::GetSecretRequest request;
+    request.set_id("q");
+    Question question{"/moby.buildkit.secrets.v1.Secrets/GetSecret", request.SerializeAsString(), {}, {}};
+    moby::buildkit::secrets::v1::GetSecretResponse response;
+    const auto answer = ask(channel, question, {});
+    ASSERT_TRUE(answer) << answer.error().to_string();
+    ASSERT_TRUE(response.ParseFromString(*answer));
+    EXPECT_EQ(response.data(), "q of client");
+
+    request.set_id("missing");
+    question.request = request.SerializeAsString();
+    EXPECT_EQ(ask(channel, question, {}).error().code(), Code::not_found);
+    request.set_id("slow");
+    question.request = request.SerializeAsString();
+    question.timeout = std::chrono::milliseconds(50);
+    EXPECT_EQ(ask(channel, question, {}).error().code(), Code::deadline_exceeded);
+}
+
+TEST_F(TunnelTest, WhatAHeaderCannotCarryIsAnErrorOrEscaped) {
+    Metadata seen;
+    const auto service = make_raw_service({{"/x.Y/Take", [&](MessageStream&, const Metadata& metadata) -> Result<> {
+                                                seen = metadata;
+                                                return {};
+                                            }}});
+    auto server = std::move(*StreamServer::start({service.get()}));
+    auto [a, b] = socket_pair();
+    server->add(std::move(a));
+    const auto channel = channel_over(std::move(b));
+    for (const auto& entry :
+         Metadata{{"key", "a\nb"}, {"key", "\xff"}, {"Key", "x"}, {"a b", "x"}, {"", "x"}, {"x-bin", "x"}}) {
+        const auto call = RawCall::start(channel, "/x.Y/Take", {entry}, {});
+        EXPECT_FALSE(call->write("x"));
+        EXPECT_TRUE(call->close_write());
+        EXPECT_EQ(call->finish().error().code(), Code::invalid_argument) << entry.first;
+    }
+    const std::vector<std::string> odd = {"a b+c%", "grün\n", std::string("\0x", 2)};
+    Metadata metadata;
+    add_encoded(metadata, "include-patterns", odd);
+    add_encoded(metadata, "exclude-patterns", {"plain +%41"});
+    ASSERT_TRUE(RawCall::start(channel, "/x.Y/Take", metadata, {})->finish());
+    EXPECT_EQ(decoded_values(seen, "include-patterns"), odd);
+    EXPECT_EQ(decoded_values(seen, "exclude-patterns"), std::vector<std::string>{"plain +%41"});
+    EXPECT_EQ(decoded_values({{"k", "%4"}, {"k-encoded", "1"}}, "k"), std::vector<std::string>{""});
+}
+
 }  // namespace cooper::rpc
