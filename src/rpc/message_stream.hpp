@@ -27,7 +27,7 @@ public:
     // false: the peer sends no more. An error when the call was cancelled. At most kMaxMessageBytes.
     virtual Result<bool> read(std::string& message) = 0;
     virtual Result<> write(std::string_view message) = 0;
-    // Nothing will be written any more. The side that serves ends with its handler.
+    // Nothing will be written any more; any number of times. The side that serves ends with its handler.
     virtual Result<> close_write() = 0;
     // What blocks returns soon, now and later. Any thread.
     virtual void cancel() = 0;

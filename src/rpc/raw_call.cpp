@@ -19,6 +19,7 @@ struct RawCall::Call {
     grpc::ClientContext context;
     std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream;
     std::optional<grpc::Status> status;  // of the reading thread
+    bool closed = false;  // of the writing thread; gRPC aborts the program when it hears more after the end
     Stop stop;
     std::optional<std::stop_callback<std::function<void()>>> on_stop;
 };
@@ -89,6 +90,8 @@ Result<bool> RawCall::read(std::string& message) {
 
 Result<> RawCall::write(std::string_view message) {
     if (call_->stream == nullptr) return finish();
+    if (call_->closed)
+        return fail(Code::internal, Blame::cooper, "more was written after the end to {}", call_->method);
     if (call_->stream->Write(detail::to_buffer(message))) return {};
     if (call_->stop.stop_requested()) return cancelled();
     return fail(Code::unavailable, Blame::world, "the peer ended the call {}", call_->method);
@@ -96,7 +99,8 @@ Result<> RawCall::write(std::string_view message) {
 
 Result<> RawCall::close_write() {
     // False when the call has ended already, which finish() reports.
-    if (call_->stream != nullptr) call_->stream->WritesDone();
+    if (call_->stream != nullptr && !call_->closed) call_->stream->WritesDone();
+    call_->closed = true;
     return {};
 }
 

@@ -356,6 +356,8 @@ TEST_F(TunnelTest, RawCallsCarryMessagesMetadataAndErrors) {
         EXPECT_EQ(message, text + "!");
     }
     ASSERT_TRUE(call->close_write());
+    ASSERT_TRUE(call->close_write());
+    EXPECT_FALSE(call->write("late"));
     const auto end = call->read(message);
     ASSERT_TRUE(end);
     EXPECT_FALSE(*end);
