@@ -3,6 +3,7 @@
 #include "rpc/message_stream.hpp"
 #include "rpc/status.hpp"
 
+#include <atomic>
 #include <grpc/grpc.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
@@ -19,6 +20,7 @@ struct RawCall::Call {
     grpc::ClientContext context;
     std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> stream;
     std::optional<grpc::Status> status;  // of the reading thread
+    std::atomic<bool> over = false;      // a write has failed: how the call ended is on its way
     bool closed = false;  // of the writing thread; gRPC aborts the program when it hears more after the end
     Stop stop;
     std::optional<std::stop_callback<std::function<void()>>> on_stop;
@@ -70,12 +72,15 @@ void RawCall::begin(const Metadata& metadata) {
 }
 
 RawCall::~RawCall() {
-    cancel();
+    call_->context.TryCancel();
     // gRPC wants every call finished before it goes.
     static_cast<void>(finish());
 }
 
-void RawCall::cancel() { call_->context.TryCancel(); }
+void RawCall::cancel() {
+    // Cancelling what is over would replace the reason that the peer gave.
+    if (!call_->over) call_->context.TryCancel();
+}
 
 Result<bool> RawCall::read(std::string& message) {
     grpc::ByteBuffer buffer;
@@ -93,6 +98,7 @@ Result<> RawCall::write(std::string_view message) {
     if (call_->closed)
         return fail(Code::internal, Blame::cooper, "more was written after the end to {}", call_->method);
     if (call_->stream->Write(detail::to_buffer(message))) return {};
+    call_->over = true;
     if (call_->stop.stop_requested()) return cancelled();
     return fail(Code::unavailable, Blame::world, "the peer ended the call {}", call_->method);
 }
@@ -108,7 +114,7 @@ Result<> RawCall::finish() {
     if (!call_->status) {
         grpc::ByteBuffer rest;
         for (int dropped = 0; call_->stream->Read(&rest); rest.Clear()) {
-            if (++dropped == kMaxDropped) cancel();
+            if (++dropped == kMaxDropped) call_->context.TryCancel();
         }
         call_->status = call_->stream->Finish();
     }
