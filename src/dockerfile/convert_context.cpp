@@ -178,6 +178,7 @@ Result<BuildSource> load_build_source(const ContextOptions& options, const llb::
         ignore = TRY(bridge.read_local_file(options.local_context, ".dockerignore", kMaxIgnoreFileBytes,
                                             internal_name("load .dockerignore"), stop));
     }
+    source.context.has_ignore_file = ignore.has_value();
     if (ignore) source.context.exclude_patterns = codec::read_ignore_file(*ignore);
     return source;
 }

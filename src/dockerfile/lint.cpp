@@ -66,8 +66,18 @@ Result<LintConfig> LintConfig::parse_directive(std::string_view value) {
     return parse(value.substr(0, value.find(' ')));
 }
 
+bool LintConfig::wants_own() const {
+    if (scope == LintScope::check) return true;
+    return std::ranges::any_of(experimental, [](const std::string& name) { return name.starts_with("Cooper"); });
+}
+
 bool LintConfig::allows(LintRule rule) const {
     const LintRuleInfo& info = lint_rule_info(rule);
+    if (info.own) {
+        if (skip.contains(info.name)) return false;
+        if (experimental.contains(info.name)) return true;
+        return scope == LintScope::check && (info.experimental ? experimental_all : !skip_all);
+    }
     if (info.experimental) return experimental_all || experimental.contains(info.name);
     return !skip_all && !skip.contains(info.name);
 }
@@ -89,15 +99,19 @@ LintConfig LintConfig::merged(const std::vector<std::string>& comments) const {
 }
 
 void Linter::report(LintRule rule, std::string message, const Lines& lines, const std::vector<std::string>& comments) {
-    if (!(comments.empty() ? config_ : config_.merged(comments)).allows(rule)) return;
+    report(LintWarning{rule, std::move(message), lines, {}}, comments);
+}
+
+void Linter::report(LintWarning warning, const std::vector<std::string>& comments) {
+    if (!(comments.empty() ? config_ : config_.merged(comments)).allows(warning.rule)) return;
     if (warnings_.size() >= kMaxWarnings) return;
     const auto same = [&](const LintWarning& one) {
-        return one.rule == rule && one.lines == lines && one.message == message;
+        return one.rule == warning.rule && one.lines == warning.lines && one.message == warning.message;
     };
     // Twins come close together: a stage is looked at as a whole.
     const std::size_t recent = std::min<std::size_t>(warnings_.size(), 64);
     if (std::any_of(warnings_.end() - static_cast<std::ptrdiff_t>(recent), warnings_.end(), same)) return;
-    warnings_.push_back({rule, std::move(message), lines});
+    warnings_.push_back(std::move(warning));
     if (listener_) listener_(warnings_.back());
 }
 
@@ -111,12 +125,21 @@ Result<> Linter::verdict() const {
     return fail(Code::failed_precondition, Blame::user, "lint violation found for rules: {}", join(names, ", "));
 }
 
+std::string detail_of(const LintWarning& warning) {
+    const LintRuleInfo& info = lint_rule_info(warning.rule);
+    if (!info.own) return warning.message;
+    std::string out = fmt::format("{}\nWhy: {}", warning.message, info.description);
+    if (!warning.instead.empty()) out += "\nInstead: " + warning.instead;
+    return out;
+}
+
 WarningEvent to_event(const LintWarning& warning, std::string_view file_name) {
     const LintRuleInfo& info = lint_rule_info(warning.rule);
     WarningEvent event;
     event.short_text = fmt::format("{}: {}", info.name, warning.message);
     if (warning.lines.first > 0) event.short_text += fmt::format(" (line {})", warning.lines.first);
     event.detail = {std::string(info.description)};
+    if (!warning.instead.empty()) event.detail.push_back("Instead: " + warning.instead);
     event.url = info.url;
     event.rule = info.name;
     event.range = SourceRange{std::string(file_name), warning.lines.first, warning.lines.last, 0, 0};

@@ -60,6 +60,29 @@ constexpr std::array<LintRuleInfo, kLintRules> kRules = {{
      "IP address and host-port mapping should not be used in EXPOSE instruction. This will become an error in a future "
      "release",
      COOPER_RULE_PAGE("expose-invalid-format")},
+    {"CooperStageByIndex", "A number names another stage as soon as one is added or moved", "", false, true},
+    {"CooperCopyBeforeInstall",
+     "Every change of any file of the context makes the installation run again, although nothing it installs has "
+     "changed",
+     "", false, true},
+    {"CooperPackageCache",
+     "What an installation has downloaded stays in the layer and makes the image larger; removing it in a later RUN "
+     "does not help",
+     "", false, true},
+    {"CooperUnpinnedBase",
+     "The name will mean another image one day, and the same Dockerfile will build something else or fail", "", false,
+     true},
+    {"CooperUnpinnedPackage", "The next build without cache may install another version, and behave differently", "",
+     true, true},
+    {"CooperNoIgnoreFile",
+     "All files are copied into the image and looked through at every build, and a change of any of them runs later "
+     "steps again",
+     "", false, true},
+    {"CooperBuildTools",
+     "The image carries compilers and headers it never runs: it is larger and gives an intruder more to use", "", false,
+     true},
+    {"CooperBaseMismatch",
+     "Programs and compiled modules need the C library and the interpreter they were built for", "", false, true},
 }};
 
 #undef COOPER_RULE_PAGE
@@ -157,6 +180,40 @@ std::string expose_proto_casing(std::string_view port) {
 
 std::string expose_invalid_format(std::string_view port) {
     return fmt::format("EXPOSE instruction should not define an IP address or host-port mapping, found '{}'", port);
+}
+
+std::string cooper_stage_by_index(std::string_view index) {
+    return fmt::format("COPY --from={} names a stage by its number", index);
+}
+
+std::string cooper_copy_before_install(std::string_view copy, std::string_view install, int line) {
+    return fmt::format("{} copies the whole context before '{}' (line {})", copy, install, line);
+}
+
+std::string cooper_package_cache(std::string_view command, std::string_view place) {
+    return fmt::format("'{}' leaves {} in the layer", command, place);
+}
+
+std::string cooper_unpinned_base(std::string_view image, std::string_view tag) {
+    if (tag.empty()) return fmt::format("Image {} has no version", go_quote(image));
+    return fmt::format("Image {} has the moving tag {}", go_quote(image), go_quote(tag));
+}
+
+std::string cooper_unpinned_package(std::string_view command, std::string_view packages) {
+    return fmt::format("'{}' installs packages without a version: {}", command, packages);
+}
+
+std::string cooper_no_ignore_file(std::string_view size, std::string_view files, std::string_view notable) {
+    return fmt::format("The whole context is copied, {} in {} files{}{}, and there is no .dockerignore", size, files,
+                       notable.empty() ? "" : ", among them ", notable);
+}
+
+std::string cooper_build_tools(std::string_view tools) {
+    return fmt::format("Build tools stay in the final image: {}", tools);
+}
+
+std::string cooper_base_mismatch(std::string_view from, std::string_view to, std::string_view how) {
+    return fmt::format("Files built on {} are copied to {}: {}", go_quote(from), go_quote(to), how);
 }
 
 }  // namespace lint_message

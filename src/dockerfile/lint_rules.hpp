@@ -1,5 +1,5 @@
-// The 22 checks BuildKit makes of a Dockerfile: their names, descriptions, pages and messages, which are
-// BuildKit's to the letter (dockerfile.md §11). Pure, any thread.
+// The checks of a Dockerfile: their names, descriptions, pages and messages. The first 22 are BuildKit's and
+// its to the letter (dockerfile.md §11); those whose names begin with "Cooper" are ours. Pure, any thread.
 #pragma once
 
 #include <cstdint>
@@ -32,14 +32,23 @@ enum class LintRule : std::uint8_t {
     invalid_definition_description,
     expose_proto_casing,
     expose_invalid_format,
+    cooper_stage_by_index,
+    cooper_copy_before_install,
+    cooper_package_cache,
+    cooper_unpinned_base,
+    cooper_unpinned_package,
+    cooper_no_ignore_file,
+    cooper_build_tools,
+    cooper_base_mismatch,
 };
-inline constexpr std::size_t kLintRules = 22;
+inline constexpr std::size_t kLintRules = 30;
 
 struct LintRuleInfo {
     std::string_view name;  // "StageNameCasing"
     std::string_view description;
     std::string_view url;  // empty: it has no page
     bool experimental = false;
+    bool own = false;  // not BuildKit's: a build does not make it unless it is asked for by name
 };
 [[nodiscard]] const LintRuleInfo& lint_rule_info(LintRule rule);
 
@@ -70,6 +79,16 @@ namespace lint_message {
 [[nodiscard]] std::string invalid_definition_description(std::string_view instruction, std::string_view name);
 [[nodiscard]] std::string expose_proto_casing(std::string_view port);
 [[nodiscard]] std::string expose_invalid_format(std::string_view port);
+
+[[nodiscard]] std::string cooper_stage_by_index(std::string_view index);
+[[nodiscard]] std::string cooper_copy_before_install(std::string_view copy, std::string_view install, int line);
+[[nodiscard]] std::string cooper_package_cache(std::string_view command, std::string_view place);
+[[nodiscard]] std::string cooper_unpinned_base(std::string_view image, std::string_view tag);
+[[nodiscard]] std::string cooper_unpinned_package(std::string_view command, std::string_view packages);
+[[nodiscard]] std::string cooper_no_ignore_file(std::string_view size, std::string_view files,
+                                                std::string_view notable);
+[[nodiscard]] std::string cooper_build_tools(std::string_view tools);
+[[nodiscard]] std::string cooper_base_mismatch(std::string_view from, std::string_view to, std::string_view how);
 
 }  // namespace lint_message
 }  // namespace cooper::dockerfile

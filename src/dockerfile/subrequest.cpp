@@ -215,7 +215,7 @@ Result<SubrequestAnswer> outline(const std::string& text, const ConvertOptions& 
 
 CheckFinding to_finding(const LintWarning& warning) {
     const LintRuleInfo& info = lint_rule_info(warning.rule);
-    return {std::string(info.name), std::string(info.description), std::string(info.url), warning.message,
+    return {std::string(info.name), std::string(info.description), std::string(info.url), detail_of(warning),
             warning.lines};
 }
 

@@ -7,6 +7,7 @@
 #include "dockerfile/convert_context.hpp"
 #include "dockerfile/convert_dispatch.hpp"
 #include "dockerfile/convert_state.hpp"
+#include "dockerfile/lint_practices.hpp"
 #include "dockerfile/lint_text.hpp"
 #include "dockerfile/parse.hpp"
 #include "dockerfile/shell_lex.hpp"
@@ -64,6 +65,7 @@ public:
     LintResult lint(const std::string& text) {
         // Without a target everything is looked at, needed or not.
         all_stages_ = options_.target.empty();
+        scope_ = LintScope::check;
         options_.warn = nullptr;  // they are the result
         auto target = convert(text);
         LintResult out;
@@ -79,6 +81,7 @@ private:
         TRY(prepare_arguments());
         TRY(register_stages());
         StageState* target = TRY(find_target());
+        check_practices(*target);
         TRY(link_stages());
         const Reachable reachable = TRY(resolve_stages(*target));
         TRY(dispatch_stages(reachable));
@@ -96,7 +99,9 @@ private:
         source_ = std::move(info);
         ParsedFile file = TRY(parse(text, options_.filename));
         escape_ = file.escape;
-        linter_ = Linter(TRY_CONTEXT(lint_config(file), "failed to parse check options"), [this](const auto& warning) {
+        LintConfig config = TRY_CONTEXT(lint_config(file), "failed to parse check options");
+        config.scope = scope_;
+        linter_ = Linter(std::move(config), [this](const auto& warning) {
             if (options_.warn) options_.warn(to_event(warning, options_.filename));
         });
         StageReading reading = read_stages(file);
@@ -292,6 +297,28 @@ private:
         return with_suggestion(
             fail(Code::not_found, Blame::user, "target stage {} could not be found", quoted(options_.target)),
             options_.target, names());
+    }
+
+    void check_practices(const StageState& target) {
+        if (!linter_.config().wants_own()) return;
+        Practices practices{.stages = {},
+                            .target = 0,
+                            .context = options_.context,
+                            .named_contexts = options_.named_contexts,
+                            .measure = [this]() -> std::optional<frontend::ContextSize> {
+                                auto size = bridge_.measure_local(options_.context.local_name, stop_);
+                                return size ? std::move(*size) : std::nullopt;
+                            }};
+        std::unordered_map<const StageState*, std::size_t> index;
+        for (const auto& state : states_) {
+            PracticeStage stage{.stage = &state->stage, .base_name = state->base_name, .base = {}, .replaced = {}};
+            if (const auto base = index.find(state->base); base != index.end()) stage.base = base->second;
+            stage.replaced = state->named_context.has_value();
+            index[state.get()] = practices.stages.size();
+            if (state.get() == &target) practices.target = practices.stages.size();
+            practices.stages.push_back(std::move(stage));
+        }
+        lint_practices(linter_, practices);
     }
 
     // --- who reads whom ---
@@ -703,6 +730,7 @@ private:
     oci::Platform target_platform_;
     bool implicit_target_ = false;
     bool all_stages_ = false;
+    LintScope scope_ = LintScope::build;
     llb::EnvList global_args_;
     OutlineScope global_outline_;
     std::optional<std::int64_t> epoch_seconds_;

@@ -33,6 +33,7 @@ struct BuildContext {
     std::string local_name = "context";
     std::vector<std::string> exclude_patterns;  // of .dockerignore
     std::optional<llb::State> remote;           // git, http, an input
+    bool has_ignore_file = false;
 };
 
 struct ConvertOptions {

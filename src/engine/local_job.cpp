@@ -3,6 +3,7 @@
 #include "base/text.hpp"
 #include "dockerfile/frontend.hpp"
 #include "dockerfile/parse.hpp"
+#include "engine/context_size.hpp"
 #include "llb/cache_digest.hpp"
 #include "ops/exec_op.hpp"
 #include "ops/file_op.hpp"
@@ -385,6 +386,17 @@ Result<std::optional<frontend::ContextStat>> LocalJob::stat_of(const llb::Defini
     if (!found) return std::optional<frontend::ContextStat>{};
     return std::optional<frontend::ContextStat>(
         frontend::ContextStat{found->node.kind == snapshot::Kind::directory, found->node.size});
+}
+
+Result<std::optional<frontend::ContextSize>> LocalJob::measure_local(const std::string& local_name, Stop stop) {
+    // A client's files would have to be fetched first.
+    if (!session().id().empty() || workshop_->local_chain(local_name) != nullptr) return std::nullopt;
+    session::LocalRequest request;
+    request.name = local_name;
+    NullProgress silent;
+    VertexProgress progress(silent, Digest{}, engine_.clock_);
+    const auto files = TRY(session().local_files(request, progress, stop));
+    return TRY(measure_directory(files->host_path(), stop));
 }
 
 Result<std::string> LocalJob::peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) {

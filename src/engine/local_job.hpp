@@ -65,6 +65,7 @@ private:
                                                     std::size_t limit_bytes, Stop stop) override;
     Result<std::optional<frontend::ContextStat>> stat_of(const llb::Definition& definition, const std::string& path,
                                                          Stop stop) override;
+    Result<std::optional<frontend::ContextSize>> measure_local(const std::string& local_name, Stop stop) override;
     Result<std::string> peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) override;
 
     Result<frontend::ResolvedImage> ask_image_config(const std::string& reference, const llb::Platform& platform,

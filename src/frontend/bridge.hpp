@@ -38,6 +38,14 @@ struct ContextStat {
     std::uint64_t size_bytes = 0;
 };
 
+// How large a local context is, as far as somebody looked.
+struct ContextSize {
+    std::uint64_t files = 0;
+    std::uint64_t bytes = 0;
+    bool more = false;                 // there are more files than were counted
+    std::vector<std::string> notable;  // at its top, seldom meant for an image: ".git", "node_modules"
+};
+
 class Bridge {
 public:
     virtual ~Bridge() = default;
@@ -59,6 +67,10 @@ public:
                                                             std::size_t limit_bytes, Stop stop) = 0;
     virtual Result<std::optional<ContextStat>> stat_of(const llb::Definition& definition, const std::string& path,
                                                        Stop stop) = 0;
+    // Of the whole directory, nothing ignored; nullopt when it cannot be known cheaply. Only checks ask.
+    virtual Result<std::optional<ContextSize>> measure_local(const std::string& /*local_name*/, Stop /*stop*/) {
+        return std::nullopt;
+    }
     // The first bytes (at most limit_bytes) of what a URL gives, to tell an archive from a Dockerfile.
     // Fetched through the same cache as the build's own http source.
     virtual Result<std::string> peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) = 0;
