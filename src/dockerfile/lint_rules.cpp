@@ -81,8 +81,8 @@ constexpr std::array<LintRuleInfo, kLintRules> kRules = {{
     {"CooperBuildTools",
      "The image carries compilers and headers it never runs: it is larger and gives an intruder more to use", "", false,
      true},
-    {"CooperBaseMismatch",
-     "Programs and compiled modules need the C library and the interpreter they were built for", "", false, true},
+    {"CooperBaseMismatch", "Programs and compiled modules need the C library and the interpreter they were built for",
+     "", false, true},
 }};
 
 #undef COOPER_RULE_PAGE
