@@ -1,5 +1,6 @@
 #include "cli/progress_plain.hpp"
 
+#include "base/log.hpp"
 #include "base/text.hpp"
 
 #include <algorithm>
@@ -31,12 +32,19 @@ std::string transfer_size(std::int64_t size_bytes) {
     return fmt::format("{:.2f}{}", value, kUnits.at(unit));
 }
 
-std::string warnings_text(const std::vector<WarningEvent>& warnings) {
-    if (warnings.empty()) return {};
-    std::string text = fmt::format("\n {} warning{} found:\n", warnings.size(), warnings.size() == 1 ? "" : "s");
+std::string warnings_heading(std::size_t count) {
+    const std::string_view hint = log::enabled(log::Level::debug) ? "" : " (use --debug to expand)";
+    return fmt::format("{} warning{} found{}:", count, count == 1 ? "" : "s", hint);
+}
+
+std::string warnings_list(const std::vector<WarningEvent>& warnings) {
+    std::string text;
     for (const auto& warning : warnings) {
         text += " - " + warning.short_text + "\n";
-        if (!warning.url.empty()) text += "   " + warning.url + "\n";
+        if (!log::enabled(log::Level::debug)) continue;
+        for (const auto& line : warning.detail) text += line + "\n";
+        if (!warning.url.empty()) text += "More info: " + warning.url + "\n";
+        text += "\n";
     }
     return text;
 }
@@ -76,7 +84,9 @@ void PlainProgress::run() noexcept {
         }
         for (auto& event : events) take(std::move(event));
         print_ready(closing);
-        if (closing && events.empty()) out_ += warnings_text(loose_warnings_);
+        if (closing && events.empty() && !loose_warnings_.empty()) {
+            out_ += "\n " + warnings_heading(loose_warnings_.size()) + "\n" + warnings_list(loose_warnings_);
+        }
         flush();
         if (closing && events.empty()) return;
     }

@@ -74,8 +74,10 @@ private:
     std::jthread thread_;
 };
 
-// The block at the end of a build that had warnings about its Dockerfile; empty for none.
-[[nodiscard]] std::string warnings_text(const std::vector<WarningEvent>& warnings);
+// What stands at the end of a build that had warnings about its Dockerfile: "2 warnings found …:", and a
+// line for each, with --debug also why it matters and its page.
+[[nodiscard]] std::string warnings_heading(std::size_t count);
+[[nodiscard]] std::string warnings_list(const std::vector<WarningEvent>& warnings);
 
 // "1.53MB", two decimals as BuildKit prints transfers.
 [[nodiscard]] std::string transfer_size(std::int64_t size_bytes);

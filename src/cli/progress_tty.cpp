@@ -259,7 +259,9 @@ void TtyProgress::draw(bool last) {
     for (const auto& line : live) frame += line + "\x1b[K\n";
     frame += "\x1b[J";
     live_height_ = live.size();
-    if (last) frame += paint(warnings_text(loose_warnings_), kYellow);
+    if (last && !loose_warnings_.empty()) {
+        frame += "\n " + paint(warnings_heading(loose_warnings_.size()), kYellow) + "\n" + warnings_list(loose_warnings_);
+    }
     frame += "\x1b[?25h";
     std::string_view rest = frame;
     while (!rest.empty()) {
