@@ -260,7 +260,8 @@ void TtyProgress::draw(bool last) {
     frame += "\x1b[J";
     live_height_ = live.size();
     if (last && !loose_warnings_.empty()) {
-        frame += "\n " + paint(warnings_heading(loose_warnings_.size()), kYellow) + "\n" + warnings_list(loose_warnings_);
+        frame +=
+            "\n " + paint(warnings_heading(loose_warnings_.size()), kYellow) + "\n" + warnings_list(loose_warnings_);
     }
     frame += "\x1b[?25h";
     std::string_view rest = frame;
