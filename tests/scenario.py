@@ -78,7 +78,7 @@ class Image:
             self.digest = descriptor["digest"]
             self.config = json.loads(self.blob(self.manifest["config"]["digest"]))
             self.files, self.layers = {}, []
-            for layer, diff_id in zip(self.manifest["layers"], self.config["rootfs"]["diff_ids"], strict=True):
+            for layer, diff_id in zip(self.manifest["layers"] or [], self.config["rootfs"]["diff_ids"] or [], strict=True):
                 data = self.blob(layer["digest"])
                 if "sha256:" + hashlib.sha256(data).hexdigest() != layer["digest"]:
                     raise Failure(f"layer {layer['digest']} has other bytes")
@@ -94,7 +94,7 @@ class Image:
         names = []
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             for member in tar:
-                name = "/" + member.name.strip("/")
+                name = os.path.normpath("/" + member.name.strip("/"))
                 folder, base = os.path.split(name)
                 names.append(name)
                 if base == ".wh..wh..opq":
@@ -106,7 +106,7 @@ class Image:
                         self.remove(name)
                     content = tar.extractfile(member).read() if member.isreg() else b""
                     if member.islnk():
-                        target = "/" + member.linkname.strip("/")
+                        target = os.path.normpath("/" + member.linkname.strip("/"))
                         self.files[name] = self.files[target]
                     else:
                         self.files[name] = (member, content)

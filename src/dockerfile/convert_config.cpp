@@ -62,12 +62,16 @@ Result<> Dispatcher::dispatch(MaintainerCommand& maintainer) {
     return {};
 }
 
+// The configuration keeps an absolute path as it is written, slashes and dots included.
 void Dispatcher::set_workdir(std::string_view path) {
-    const std::string& current = stage_.image.config.working_dir;
-    const std::string dir =
-        llb::normalize_path(current.empty() ? "/" : current, path.empty() ? "." : path, llb::TrailingSlash::drop);
-    stage_.image.config.working_dir = dir;
-    stage_.state.set_dir(dir);
+    std::string& current = stage_.image.config.working_dir;
+    if (current.empty()) current = "/";
+    stage_.state.set_dir(llb::normalize_path(current, path.empty() ? "." : path, llb::TrailingSlash::drop));
+    if (path.starts_with('/')) {
+        current = path;
+    } else if (!path.empty()) {
+        current = stage_.state.dir();
+    }
 }
 
 Result<> Dispatcher::dispatch(WorkdirCommand& workdir) {
@@ -89,7 +93,7 @@ Result<> Dispatcher::dispatch(WorkdirCommand& workdir) {
         beside.platform = to_llb_platform(platform());
         stage_.state = stage_.state.file(std::move(mkdir), std::move(beside));
     }
-    commit("WORKDIR " + dir, with_layer);
+    commit("WORKDIR " + stage_.image.config.working_dir, with_layer);
     return {};
 }
 

@@ -82,6 +82,34 @@ void append_escaped(std::string& out, std::uint32_t rune) {
     }
 }
 
+void append_utf8(std::string& out, std::uint32_t rune) {
+    const auto tail = [rune](unsigned shift) { return static_cast<char>(0x80U | ((rune >> shift) & 0x3FU)); };
+    if (rune < 0x80) {
+        out += static_cast<char>(rune);
+    } else if (rune < 0x800) {
+        out += {static_cast<char>(0xC0U | (rune >> 6U)), tail(0)};
+    } else if (rune < 0x10000) {
+        out += {static_cast<char>(0xE0U | (rune >> 12U)), tail(6), tail(0)};
+    } else {
+        out += {static_cast<char>(0xF0U | (rune >> 18U)), tail(12), tail(6), tail(0)};
+    }
+}
+
+// %q of a number: the character it stands for.
+std::string go_quote_rune(std::int64_t value) {
+    const bool is_rune = value >= 0 && value <= 0x10FFFF && (value < 0xD800 || value > 0xDFFF);
+    const std::uint32_t rune = is_rune ? static_cast<std::uint32_t>(value) : 0xFFFD;
+    std::string out = "'";
+    if (rune == '\'' || rune == '\\') {
+        out += {'\\', static_cast<char>(rune)};
+    } else if (is_printable(rune)) {
+        append_utf8(out, rune);
+    } else {
+        append_escaped(out, rune);
+    }
+    return out + "'";
+}
+
 // "1.5" for 1500 of unit 1000.
 std::string decimal(std::uint64_t value, std::uint64_t unit) {
     std::string out = std::to_string(value / unit);
@@ -145,9 +173,9 @@ std::string go_duration(std::int64_t nanoseconds) {
 }
 
 std::string go_healthcheck(const oci::Healthcheck& health) {
-    return fmt::format("{{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-                       go_plain_list(health.test), go_duration(health.interval_ns), go_duration(health.timeout_ns),
-                       go_duration(health.start_period_ns), go_duration(health.start_interval_ns), health.retries);
+    return fmt::format("&{{{} {} {} {} {} {}}}", go_quoted_list(health.test), go_quote(go_duration(health.interval_ns)),
+                       go_quote(go_duration(health.timeout_ns)), go_quote(go_duration(health.start_period_ns)),
+                       go_quote(go_duration(health.start_interval_ns)), go_quote_rune(health.retries));
 }
 
 std::string uppercase_command(std::string_view text) {

@@ -14,7 +14,7 @@ namespace cooper::dockerfile {
 [[nodiscard]] std::string go_quoted_list(const std::vector<std::string>& list);  // %q of a slice: ["a" "b"]
 [[nodiscard]] std::string go_plain_list(const std::vector<std::string>& list);   // %v of a slice: [a b]
 [[nodiscard]] std::string go_duration(std::int64_t nanoseconds);                 // "1m30s"
-[[nodiscard]] std::string go_healthcheck(const oci::Healthcheck& health);        // %+v of the struct
+[[nodiscard]] std::string go_healthcheck(const oci::Healthcheck& health);        // %q of a pointer to it
 
 // "run x" -> "RUN x": only the first word.
 [[nodiscard]] std::string uppercase_command(std::string_view text);

@@ -261,7 +261,8 @@ Result<Command> parse_shell_words(const Node& node) {
     TRY(no_flags(node));
     Words command;
     command.words = node.words;
-    command.prepend_shell = !node.json && !node.words.empty();
+    command.prepend_shell = !node.json;
+    if (!node.json && node.words.empty()) command.words.emplace_back();  // nothing is an empty line for the shell
     return Command(std::move(command));
 }
 

@@ -358,8 +358,7 @@ TEST(ToLlb, ConfigInstructions) {
     EXPECT_EQ(history_of(plan),
               (Lines_{"+ base", "- LABEL a=b c d=e", "- MAINTAINER me", "- USER bob", "- EXPOSE [53/udp 54/udp 80/tcp]",
                       "- VOLUME [/data]", "- STOPSIGNAL SIGINT", "- SHELL [/bin/bash -c]",
-                      "- HEALTHCHECK {Test:[CMD-SHELL curl -f x] Interval:1m30s Timeout:0s StartPeriod:0s "
-                      "StartInterval:0s Retries:0}",
+                      R"(- HEALTHCHECK &{["CMD-SHELL" "curl -f x"] "1m30s" "0s" "0s" "0s" '\x00'})",
                       "- ENTRYPOINT [\"/app\"]", "- CMD [\"/bin/bash\" \"-c\" \"serve \\\"x\\\"\"]"}));
 }
 

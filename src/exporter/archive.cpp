@@ -37,13 +37,22 @@ std::string path_of(const Digest& digest) {
     return path;
 }
 
+// "2024-01-01T00:00:00.123Z" without the fraction.
+std::string whole_seconds(std::string_view time) {
+    const auto dot = time.find('.');
+    if (dot == std::string_view::npos) return std::string(time);
+    const auto zone = time.find_first_not_of("0123456789", dot + 1);
+    return std::string(time.substr(0, dot)) + std::string(zone == std::string_view::npos ? "" : time.substr(zone));
+}
+
 Result<oci::Index> make_index(const std::vector<ArchiveImage>& images) {
     oci::Index index;
     index.media_type = oci::kOciIndex;
     for (const auto& [image, names] : images) {
         oci::Descriptor descriptor = image.manifest;
         const oci::ImageConfig config = TRY(oci::parse_image_config(image.config_bytes));
-        if (config.created) descriptor.annotations.try_emplace(std::string(kCreated), *config.created);
+        if (config.created) descriptor.annotations.try_emplace(std::string(kCreated), whole_seconds(*config.created));
+        if (!descriptor.platform) descriptor.platform = config.platform;
         if (names.empty()) index.manifests.push_back(descriptor);
         for (const auto& name : names) {
             const oci::Reference reference = TRY(oci::Reference::parse_normalized(name));

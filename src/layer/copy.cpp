@@ -148,7 +148,7 @@ private:
         }
         if (options_.mode_text.empty() && options_.mode >= 0)
             meta.mode = static_cast<std::uint32_t>(options_.mode) & 07777U;
-        return target_.make_dirs(path, meta, &made_);
+        return target_.make_dirs(path, meta, nullptr);
     }
 
     // --- patterns ---
@@ -208,13 +208,8 @@ private:
         if (existing) {
             if (existing->kind != Kind::directory) return bad_input("cannot copy to non-directory: {}", path);
             dir = TRY(parent->open_dir(name));
-            // An existing top directory keeps what it is; one that this copy made as a parent takes the source's time.
-            const bool ours = std::find(made_.begin(), made_.end(), path) != made_.end();
-            if (options_.timestamp_ns) {
-                TRY(dir->set_mtime(*options_.timestamp_ns));
-            } else if (ours) {
-                TRY(dir->set_mtime(from->self().mtime_ns));
-            }
+            // An existing top directory keeps its owner and mode, and takes the source's time.
+            TRY(dir->set_mtime(options_.timestamp_ns.value_or(from->self().mtime_ns)));
         } else {
             Meta meta = TRY(meta_of(from->self()));
             meta.xattrs = TRY(from->self_xattrs());
@@ -559,7 +554,6 @@ private:
     std::uint64_t operation_;
     PatternMatcher include_;
     PatternMatcher exclude_;
-    std::vector<std::string> made_;  // parents made by this copy
     using HardLinks =
         std::unordered_map<std::pair<std::uint64_t, std::uint64_t>, std::pair<std::string, std::string>, PairHash>;
     Guarded<HardLinks> hard_links_;  // where the first copy of a file with several names is

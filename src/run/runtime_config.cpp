@@ -130,7 +130,11 @@ json process_of(const RuntimeConfig& config) {
         std::any_of(env.begin(), env.end(), [](const std::string& entry) { return entry.starts_with("HOME="); });
     if (!has_home && !config.home.empty()) env.push_back("HOME=" + config.home);
     json user{{"uid", config.user.uid}, {"gid", config.user.gid}, {"umask", 022}};
-    if (!config.user.groups.empty()) user["additionalGids"] = config.user.groups;
+    // The group itself is one of the supplementary groups, and the first.
+    std::vector<gid_t> groups = config.user.groups;
+    if (std::find(groups.begin(), groups.end(), config.user.gid) == groups.end())
+        groups.insert(groups.begin(), config.user.gid);
+    user["additionalGids"] = groups;
     json process{
         {"terminal", spec.tty},
         {"user", std::move(user)},

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs the peer's dockerd (see fetch.sh) in mount and process namespaces of its own, below one state directory.
 #
-#   tools/peer/run.sh start [--suite SUITE] [--state DIR] [--net own|host]    prints the socket's address for DOCKER_HOST
+#   tools/peer/run.sh start [--suite SUITE] [--state DIR] [--net own|here]    prints the socket's address for DOCKER_HOST
 #   tools/peer/run.sh stop [--state DIR]                                      ends it; the state is kept
 #   tools/peer/run.sh docker|buildx|nsenter [--state DIR] [ARGS…]             its clients; a program in its network
 #
 # --state defaults to $COOPER_PEER/state (~/.cache/cooper/peer/state). With --net=own (the default) it has a network
-# namespace with nothing but loopback. Containers get no network of their own (--network=host or none).
+# namespace of its own, with loopback and its bridge. With --net=here it stays in the caller's and makes no bridge, so
+# that steps need --network=none or host.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 peer=${COOPER_PEER:-${XDG_CACHE_HOME:-$HOME/.cache}/cooper/peer}
@@ -30,7 +31,7 @@ running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
 inside() {
     local root=$1
     mount --make-rprivate /
-    [ "$net" = host ] || ip link set lo up
+    [ "$net" = here ] || ip link set lo up
     mount --bind "$root" "$root"
     cd "$root"
     mount -t proc proc proc
@@ -65,7 +66,7 @@ $([ "$net" = own ] || echo '    "bridge": "none",')
 }
 JSON
     local flags=(--mount --pid --fork --kill-child)
-    [ "$net" = host ] || flags+=(--net)
+    [ "$net" = here ] || flags+=(--net)
     setsid unshare "${flags[@]}" "$0" inside --state "$state" --net "$net" "$root" \
         >"$state/log" 2>&1 9>&- </dev/null &
     echo $! >"$pid_file"
