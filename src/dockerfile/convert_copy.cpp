@@ -59,9 +59,8 @@ namespace {
 class CopyBuilder {
 public:
     // here: name and location of the instruction, for what ADD downloads.
-    CopyBuilder(const CopyRequest& request, std::string dest, llb::Constraints here, const oci::Platform& platform,
-                std::optional<std::int64_t> epoch_ns)
-        : request_(request), dest_(std::move(dest)), here_(std::move(here)), platform_(platform), epoch_ns_(epoch_ns) {
+    CopyBuilder(const CopyRequest& request, std::string dest, llb::Constraints here, const oci::Platform& platform)
+        : request_(request), dest_(std::move(dest)), here_(std::move(here)), platform_(platform) {
         here_.metadata.ignore_cache = false;
     }
 
@@ -81,7 +80,6 @@ private:
         out.create_dest_path = true;
         if (!request_.chown.empty()) out.owner = llb::Owner::parse(request_.chown);
         out.exclude_patterns = request_.exclude;
-        out.created_ns = epoch_ns_;
         return out;
     }
 
@@ -180,7 +178,6 @@ private:
     std::string dest_;
     llb::Constraints here_;
     const oci::Platform& platform_;
-    std::optional<std::int64_t> epoch_ns_;
     ChmodValue chmod_;
     llb::FileActions actions_;
 };
@@ -204,7 +201,7 @@ Result<> Dispatcher::copy_files(const CopyRequest& request) {
     const std::string shown =
         uppercase_command(expand_for_display(command_->instruction.original, stage_.state.env(), Unset::empty));
     const std::string name = named_step(shown);
-    llb::FileActions actions = TRY(CopyBuilder(request, dest, constraints(name), platform(), epoch_ns()).build());
+    llb::FileActions actions = TRY(CopyBuilder(request, dest, constraints(name), platform()).build());
     if (!request.link || !request.chmod.empty()) {
         stage_.state = stage_.state.file(std::move(actions), constraints(name));
     } else {

@@ -155,8 +155,11 @@ Result<> LocalJob::export_image(Exporting& e) {
     }
     const auto [platform, ref] = e.parts().front();
     const bool archive = e.options.type != exporter::ExportType::image;
-    exporter::ImageResult image{
-        .chain = ops::chain_of(TRY(build(ref, e.stop))), .config = {}, .base = std::nullopt, .epoch_seconds = e.epoch};
+    const solver::SharedResult result = TRY(build(ref, e.stop));
+    exporter::ImageResult image{.chain = TRY(workshop_->trees().layers_of(result, "an image", e.stop)),
+                                .config = {},
+                                .base = std::nullopt,
+                                .epoch_seconds = e.epoch};
     const std::string config = e.metadata("containerimage.config", platform);
     if (!config.empty()) {
         image.config = TRY_CONTEXT(oci::parse_image_config(config), "image configuration of the frontend");

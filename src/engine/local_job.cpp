@@ -82,7 +82,7 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
             op = std::make_shared<ops::FileOp>(environment, *file, vertex.op.inputs.size(), std::move(cache),
                                                vertex.name);
         } else if (const auto* merge = std::get_if<llb::MergeOp>(&vertex.op.body)) {
-            op = std::make_shared<ops::MergeOp>(*merge, std::move(cache));
+            op = std::make_shared<ops::MergeOp>(environment, *merge, std::move(cache), vertex.name);
         } else if (const auto* diff = std::get_if<llb::DiffOp>(&vertex.op.body)) {
             op = std::make_shared<ops::DiffOp>(*diff, std::move(cache));
         } else if (const auto* passthrough = std::get_if<llb::PassthroughOp>(&vertex.op.body)) {

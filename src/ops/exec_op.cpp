@@ -144,22 +144,9 @@ private:
 
     // A chain of any input; a live directory is copied into a layer first.
     Result<store::Chain> chain_at(std::int64_t index) {
-        const solver::SharedResult& result = input(index);
-        const Ref* ref = ref_of(result);
-        if (ref == nullptr) return store::Chain{};
-        if (ref->local() == nullptr) {
-            TRY(environment_.trees.ensure(ref->chain(), context_.progress, context_.stop));
-            return ref->chain();
-        }
-        store::LayerDraft draft = TRY(environment_.store.begin_layer());
-        const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(draft.open())));
-        TRY(layer::materialize(ref->local()->tree(), *builder, &ref->local()->digester(), context_.stop));
-        TRY(builder->finish());
-        store::LayerInfo info;
-        info.description = "local context for " + parts_.description;
-        info.record_type = "source.local";
-        info.size_bytes = builder->written().bytes;
-        return store::Chain{{TRY(std::move(draft).commit(info))}};
+        store::Chain chain = TRY(environment_.trees.layers_of(input(index), parts_.description, context_.stop));
+        if (!chain.empty()) TRY(environment_.trees.ensure(chain, context_.progress, context_.stop));
+        return chain;
     }
 
     // Lower directories, bottom first. A layer that is in a chain twice counts where it is highest: all

@@ -133,7 +133,8 @@ private:
     Result<store::Chain> chain_at(std::int64_t index) {
         if (index < 0) return store::Chain{};
         if (is_action(index)) return finished(static_cast<std::size_t>(index) - inputs_.size());
-        return chain_of(inputs_[static_cast<std::size_t>(index)]);
+        return op_.environment_.trees.layers_of(inputs_[static_cast<std::size_t>(index)], op_.description_,
+                                                context_.stop);
     }
 
     Result<snapshot::TreeRef> tree_at(std::int64_t index) {

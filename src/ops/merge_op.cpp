@@ -11,7 +11,7 @@ namespace {
 Result<store::Chain> committed(const solver::SharedResult& result) {
     const Ref* ref = ref_of(result);
     if (ref != nullptr && ref->local() != nullptr) {
-        return fail(Code::failed_precondition, Blame::user, "a build context cannot be merged before it is copied");
+        return fail(Code::failed_precondition, Blame::user, "a build context cannot be compared before it is copied");
     }
     return chain_of(result);
 }
@@ -23,11 +23,12 @@ Result<solver::CacheMapPart> MergeOp::cache_map(std::size_t /*index*/, solver::O
 }
 
 Result<std::vector<solver::SharedResult>> MergeOp::execute(std::span<const solver::SharedResult> inputs,
-                                                           solver::OpContext& /*context*/) {
+                                                           solver::OpContext& context) {
     store::Chain merged;
     for (const std::int64_t index : op_.inputs) {
         if (index < 0) continue;
-        const store::Chain chain = TRY(committed(inputs[static_cast<std::size_t>(index)]));
+        const solver::SharedResult& input = inputs[static_cast<std::size_t>(index)];
+        const store::Chain chain = TRY(environment_.trees.layers_of(input, description_, context.stop));
         merged.layers.insert(merged.layers.end(), chain.layers.begin(), chain.layers.end());
     }
     return std::vector{make_result(std::move(merged))};

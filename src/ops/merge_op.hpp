@@ -7,11 +7,17 @@
 #include "ops/environment.hpp"
 #include "solver/op.hpp"
 
+#include <string>
+
 namespace cooper::ops {
 
 class MergeOp final : public solver::Op {
 public:
-    MergeOp(llb::MergeOp op, llb::OpCacheInfo cache) : op_(std::move(op)), cache_(std::move(cache)) {}
+    MergeOp(Environment& environment, llb::MergeOp op, llb::OpCacheInfo cache, std::string description)
+        : environment_(environment),
+          op_(std::move(op)),
+          cache_(std::move(cache)),
+          description_(std::move(description)) {}
     Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override;
     bool cache_map_is_cheap() const override { return true; }
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
@@ -19,8 +25,10 @@ public:
     solver::PoolKind pool() const override { return solver::PoolKind::cpu; }
 
 private:
+    Environment& environment_;
     llb::MergeOp op_;
     llb::OpCacheInfo cache_;
+    std::string description_;
 };
 
 // Only of chains of which one begins with the other, which is what BuildKit's clients make of states;

@@ -1,5 +1,10 @@
 #include "ops/trees.hpp"
 
+#include "layer/copy.hpp"
+#include "snapshot/layer_builder.hpp"
+
+#include <fmt/core.h>
+
 namespace cooper::ops {
 
 Result<> Trees::ensure(const store::Chain& chain, VertexProgress& progress, Stop stop) {
@@ -38,6 +43,20 @@ Result<snapshot::TreeRef> Trees::tree(const solver::SharedResult& result, Vertex
     if (ref == nullptr) return snapshot::empty_tree();
     if (ref->local() != nullptr) return ref->local()->tree();
     return TRY(open(ref->chain(), progress, stop))->tree;
+}
+
+Result<store::Chain> Trees::layers_of(const solver::SharedResult& result, std::string_view use, Stop stop) {
+    const Ref* ref = ref_of(result);
+    if (ref == nullptr || ref->local() == nullptr) return chain_of(result);
+    store::LayerDraft draft = TRY(store_.begin_layer());
+    const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(draft.open())));
+    TRY(layer::materialize(ref->local()->tree(), *builder, &ref->local()->digester(), stop));
+    TRY(builder->finish());
+    store::LayerInfo info;
+    info.description = fmt::format("local context for {}", use);
+    info.record_type = "source.local";
+    info.size_bytes = builder->written().bytes;
+    return store::Chain{{TRY(std::move(draft).commit(info))}};
 }
 
 Result<Digest> Trees::digest(const solver::SharedResult& result, const std::vector<layer::ContentSelector>& selectors,

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace cooper::ops {
 
@@ -43,6 +44,9 @@ public:
                                                           Stop stop);
     // Of a result of either kind; scratch is the empty tree.
     [[nodiscard]] Result<snapshot::TreeRef> tree(const solver::SharedResult& result, VertexProgress& progress,
+                                                 Stop stop);
+    // The same as layers, which may have to be fetched still; a live directory is copied into one, described by `use`.
+    [[nodiscard]] Result<store::Chain> layers_of(const solver::SharedResult& result, std::string_view use,
                                                  Stop stop);
     [[nodiscard]] Result<std::vector<snapshot::LayerDir>> layer_dirs(const store::Chain& chain);
     [[nodiscard]] Result<Digest> digest(const solver::SharedResult& result,

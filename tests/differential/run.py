@@ -6,7 +6,9 @@ usage: run.py --cooper PROGRAM [--suite SUITE] [--jobs N] [--keep] [--accept] [-
 A CASE is a file of the corpus or a part of its name; without one all are built.
 """
 import argparse
+import collections
 import concurrent.futures
+import contextlib
 import functools
 import http.server
 import json
@@ -82,9 +84,9 @@ class Case:
                 if os.lstat(where).st_mtime > CONTEXT_TIME:
                     os.utime(where, (CONTEXT_TIME, CONTEXT_TIME), follow_symlinks=False)
 
-    def flags(self, work, address):
-        replace = {"WORK": str(work), "CONTEXT": str(self.context(work)), "HTTP": f"http://{address}"}
-        return [re.sub(r"\$(WORK|CONTEXT|HTTP)\b", lambda m: replace[m[1]], w) for w in shlex.split(self.header["flags"])]
+    def flags(self, work, servers):
+        replace = {"WORK": str(work), "CONTEXT": str(self.context(work)), **servers}
+        return [re.sub(r"\$(WORK|CONTEXT|HTTP|GIT)\b", lambda m: replace[m[1]], w) for w in shlex.split(self.header["flags"])]
 
 
 class Files(http.server.SimpleHTTPRequestHandler):
@@ -92,6 +94,21 @@ class Files(http.server.SimpleHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """The folder by http and by git; addresses by the names that cases use."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = "9418"  # nobody else is in this network namespace
+    git = subprocess.Popen(["git", "daemon", "--export-all", "--listen=127.0.0.1", f"--base-path={folder}",
+                            f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield {"HTTP": f"http://127.0.0.1:{server.server_port}", "GIT": f"git://127.0.0.1:{port}"}
+    finally:
+        git.terminate()
+        git.wait()
 
 
 class Builder:
@@ -159,7 +176,8 @@ class Outcome:
 
     def message(self):
         lines = [line for line in self.text.splitlines() if line and not line.startswith('{"')]
-        return lines[-1] if lines else "no message"
+        first = next((n for n, line in enumerate(lines) if re.match(r"(?i)error: ", line)), -1)
+        return " / ".join(lines[first:]) if lines else "no message"
 
     def line(self):
         """The line of the Dockerfile that an error names."""
@@ -168,7 +186,9 @@ class Outcome:
 
 
 def steps(outcome):
-    return sorted(n for n in outcome.names.values() if not re.match(r"\[internal\]|exporting |importing ", n))
+    """What is done, without the looking-up before it, which each program shows as it does it."""
+    shown = (n for n in outcome.names.values() if not re.match(r"\[internal\]|\[context \S+\] load |exporting |importing ", n))
+    return collections.Counter(shown)
 
 
 def config_lines(outcome):
@@ -224,7 +244,8 @@ def tree_lines(outcome):
 def layer_lines(outcome):
     for number, names in enumerate(outcome.image.layers):
         if number:  # the first one is the base's, or equal when the rest is
-            yield f"layer {number}", " ".join(sorted(names))
+            # How names are removed may differ, that they are is seen in the files.
+            yield f"layer {number}", " ".join(sorted(n for n in names if "/.wh." not in n))
 
 
 def undefined_time(ours, theirs):
@@ -250,9 +271,9 @@ def compare(ours, theirs):
     found += differences("image", index_lines(ours), index_lines(theirs))
     found += differences("file", tree_lines(ours), tree_lines(theirs))
     found += differences("names", layer_lines(ours), layer_lines(theirs))
-    if steps(ours) != steps(theirs):
-        mine, other = steps(ours), steps(theirs)
-        found.append(f"steps: {[s for s in mine if s not in other]} | {[s for s in other if s not in mine]}")
+    mine, other = steps(ours), steps(theirs)
+    if mine != other:
+        found.append(f"steps: {sorted((mine - other).elements())} | {sorted((other - mine).elements())}")
     return found
 
 
@@ -292,12 +313,12 @@ def base_images(case, work, cooper, peer, lock):
         peer.load(archive)
 
 
-def examine(case, shared, cooper, peer, address, lock):
+def examine(case, shared, cooper, peer, servers, lock):
     work = shared / case.name
     work.mkdir()
     case.lay_out(work)
     base_images(case, work, cooper, peer, lock)
-    flags = case.flags(work, address)
+    flags = case.flags(work, servers)
     ours = cooper.build(flags, case.context(work), work / "cooper.tar")
     with lock:  # BuildKit shows a step that several builds have in common under the name it has in the first
         theirs = peer.build(flags, case.context(work), work / "peer.tar")
@@ -340,9 +361,8 @@ def main():
         for need in sorted({n for case in cases for n in case.header["needs"].split()} - {"none"}):
             cooper.load(images / f"{need}.tar")
             peer.load(images / f"{need}.tar")
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=str(shared)))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return judge(options, cases, shared, cooper, peer, f"127.0.0.1:{server.server_port}")
+        with serving(shared) as servers:
+            return judge(options, cases, shared, cooper, peer, servers)
     finally:
         if peer:
             peer.stop()
@@ -352,11 +372,11 @@ def main():
             print("kept:", shared)
 
 
-def judge(options, cases, shared, cooper, peer, address):
+def judge(options, cases, shared, cooper, peer, servers):
     known, lock = Known(peer.version), threading.Lock()
     same = listed = wrong = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        work = [pool.submit(examine, case, shared, cooper, peer, address, lock) for case in cases]
+        work = [pool.submit(examine, case, shared, cooper, peer, servers, lock) for case in cases]
         for case, future in zip(cases, work, strict=True):
             try:
                 ours, theirs, found = future.result()

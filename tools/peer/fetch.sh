@@ -9,7 +9,7 @@
 set -euo pipefail
 suite=${1:-trixie}
 peer=${COOPER_PEER:-${XDG_CACHE_HOME:-$HOME/.cache}/cooper/peer}
-packages=(docker.io docker-cli docker-buildx xz-utils git)
+packages=(docker.io docker-cli docker-buildx xz-utils git dash coreutils sed) # what BuildKit calls for archives and git
 
 mkdir -p "$peer"
 exec 9>"$peer/.lock"
