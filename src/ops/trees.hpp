@@ -46,8 +46,7 @@ public:
     [[nodiscard]] Result<snapshot::TreeRef> tree(const solver::SharedResult& result, VertexProgress& progress,
                                                  Stop stop);
     // The same as layers, which may have to be fetched still; a live directory is copied into one, described by `use`.
-    [[nodiscard]] Result<store::Chain> layers_of(const solver::SharedResult& result, std::string_view use,
-                                                 Stop stop);
+    [[nodiscard]] Result<store::Chain> layers_of(const solver::SharedResult& result, std::string_view use, Stop stop);
     [[nodiscard]] Result<std::vector<snapshot::LayerDir>> layer_dirs(const store::Chain& chain);
     [[nodiscard]] Result<Digest> digest(const solver::SharedResult& result,
                                         const std::vector<layer::ContentSelector>& selectors, VertexProgress& progress,
