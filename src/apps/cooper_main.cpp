@@ -1,4 +1,4 @@
 // cooper: the program.
 #include "cli/cli.hpp"
 
-int main(int argc, char** argv) { return cooper::cli::main(argc, argv); }
+int main(int argc, char** argv) { return cooper::cli::main(argc, argv, nullptr); }

@@ -211,15 +211,32 @@ CalledFile called_file(const BuildFlags& flags, const engine::BuildRequest& requ
     return file;
 }
 
+// By a daemon when one is named, else by an engine of this process.
+Result<engine::BuildResponse> run_build(const engine::BuildRequest& request, const Session& session,
+                                        const std::function<Result<std::unique_ptr<engine::Engine>>()>& open,
+                                        ProgressMode mode) {
+    if (!session.global.builder.empty() && session.remote != nullptr) {
+        const auto display = make_display(mode);
+        auto result = session.remote->build({session.global.builder, session.global.tls_dir}, request, display->sink(),
+                                            session.stop);
+        display->finish();
+        return result;
+    }
+    const auto engine = TRY(open());
+    const auto display = make_display(mode);
+    auto result = engine->build(request, display->sink(), session.stop);
+    display->finish();
+    return result;
+}
+
 Result<int> answer(const BuildFlags& flags, const BuildCall& call, engine::BuildRequest request, ProgressMode progress,
                    Session& session) {
     request.call = call.request;
     PassingRoot passing;
-    const auto engine = TRY(open_for_call(session, TRY(session.config()), passing));
-    const auto display = make_display(progress);
-    const auto result = engine->build(request, display->sink(), session.stop);
-    display->finish();
-    const engine::BuildResponse response = TRY(Result<engine::BuildResponse>(result));
+    const auto open = [&]() -> Result<std::unique_ptr<engine::Engine>> {
+        return open_for_call(session, TRY(session.config()), passing);
+    };
+    const engine::BuildResponse response = TRY(run_build(request, session, open, progress));
     if (!flags.metadata_file.empty()) TRY(write_file(flags.metadata_file, metadata_json(response)));
     return print_answer(call, response.answer, called_file(flags, request));
 }
@@ -233,14 +250,13 @@ Result<int> build(const BuildFlags& flags, Session& session) {
     if (const char* env = std::getenv("BUILDKIT_PROGRESS"); mode.empty() && env != nullptr) mode = env;
     const ProgressMode progress = flags.quiet ? ProgressMode::quiet : TRY(parse_progress_mode(mode));
     if (!call.request.empty()) return answer(flags, call, std::move(request), progress, session);
-    engine::Config config = TRY(session.config());
-    if (flags.jobs > 0) config.jobs = flags.jobs;
-    const std::string root = TRY(engine::choose_root(session.global.root, config));
-    const auto engine = TRY(engine::Engine::open(root, std::move(config)));
-    const auto display = make_display(progress);
-    const auto result = engine->build(request, display->sink(), session.stop);
-    display->finish();
-    const engine::BuildResponse response = TRY(Result<engine::BuildResponse>(result));
+    const auto open = [&]() -> Result<std::unique_ptr<engine::Engine>> {
+        engine::Config config = TRY(session.config());
+        if (flags.jobs > 0) config.jobs = flags.jobs;
+        const std::string root = TRY(engine::choose_root(session.global.root, config));
+        return engine::Engine::open(root, std::move(config));
+    };
+    const engine::BuildResponse response = TRY(run_build(request, session, open, progress));
     const std::string id = response.image_id ? response.image_id->to_string() : "";
     if (!flags.iidfile.empty()) TRY(write_file(flags.iidfile, id));
     if (!flags.metadata_file.empty()) TRY(write_file(flags.metadata_file, metadata_json(response)));

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <cstdio>
 #include <fmt/format.h>
 #include <pthread.h>
@@ -96,6 +97,8 @@ int usage_error(const CLI::App& app, const std::string& what) {
 void add_globals(CLI::App& app, GlobalOptions& global) {
     app.add_option("--root", global.root, "State directory [$COOPER_ROOT, /var/lib/cooper]")->type_name("DIR");
     app.add_option("--config", global.config_file, "Configuration file [/etc/cooper/cooper.toml]")->type_name("FILE");
+    app.add_option("--builder", global.builder, "Build at this daemon [$BUILDKIT_HOST, none]")->type_name("ADDRESS");
+    app.add_option("--tlsdir", global.tls_dir, "ca.pem, cert.pem and key.pem for --builder tcp://…")->type_name("DIR");
     app.add_flag("-D,--debug", global.debug, "Print what happens inside on standard error");
 }
 
@@ -110,6 +113,8 @@ void print_help(const std::vector<Command>& commands) {
         "\nGlobal options:\n"
         "  --root DIR      State directory [$COOPER_ROOT, else /var/lib/cooper for root]\n"
         "  --config FILE   Configuration [/etc/cooper/cooper.toml]\n"
+        "  --builder ADDR  Build at a daemon: unix://PATH, tcp://HOST:PORT, … [$BUILDKIT_HOST]\n"
+        "  --tlsdir DIR    ca.pem, cert.pem and key.pem for that\n"
         "  -D, --debug     Print what happens inside on standard error\n\n"
         "Examples:\n"
         "  cooper build -t shop/api .\n"
@@ -122,7 +127,7 @@ void print_help(const std::vector<Command>& commands) {
 int command_index(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
         const std::string_view word = argv[i];
-        if (word == "--root" || word == "--config") {
+        if (word == "--root" || word == "--config" || word == "--builder" || word == "--tlsdir") {
             ++i;
         } else if (!word.starts_with('-')) {
             return i;
@@ -131,7 +136,17 @@ int command_index(int argc, char** argv) {
     return argc;
 }
 
-int run_command(const Command& command, int argc, char** argv, int at, StopSource& source) {
+// Whether a build is for a daemon: known before anything is parsed, as another program must then do it.
+bool names_daemon(const std::vector<char*>& words) {
+    const char* host = std::getenv("BUILDKIT_HOST");
+    if (host != nullptr && *host != '\0') return true;
+    return std::any_of(words.begin() + 1, words.end(), [](const char* word) {
+        const std::string_view text = word;
+        return text == "--builder" || text.starts_with("--builder=");
+    });
+}
+
+int run_command(const Command& command, int argc, char** argv, int at, StopSource& source, RemoteBuilder* remote) {
     GlobalOptions global;
     CLI::App app(command.summary, "cooper " + command.name);
     app.set_help_flag("-h,--help", "Show this help");
@@ -160,7 +175,10 @@ int run_command(const Command& command, int argc, char** argv, int at, StopSourc
         return usage_error(app, error.what());
     }
     if (global.debug) log::set_level(log::Level::debug);
-    Session session{global, source.get_token()};
+    if (const char* host = std::getenv("BUILDKIT_HOST"); global.builder.empty() && host != nullptr) {
+        global.builder = host;
+    }
+    Session session{global, source.get_token(), remote};
     const Result<int> result = action(session);
     if (result) return *result;
     if (result.error().is_cancelled() || source.stop_requested()) {
@@ -176,7 +194,7 @@ int run_command(const Command& command, int argc, char** argv, int at, StopSourc
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv, RemoteBuilder* remote) {
     const std::vector<Command> commands = all_commands();
     const int at = command_index(argc, argv);
     if (at == argc) {
@@ -205,6 +223,11 @@ int main(int argc, char** argv) {
         print_help(commands);
         return 0;
     }
+    if (name == "buildctl") {
+        words.erase(words.begin() + 1, words.begin() + at + 1);
+        print_error(become_client("buildctl", std::move(words)));
+        return 1;
+    }
     const auto found = std::find_if(commands.begin(), commands.end(), [&](const auto& c) { return c.name == name; });
     if (found == commands.end()) {
         std::vector<std::string> names;
@@ -231,7 +254,7 @@ int main(int argc, char** argv) {
     } else {
         signals.start(source);
     }
-    return run_command(*found, static_cast<int>(words.size()), words.data(), at, source);
+    return run_command(*found, static_cast<int>(words.size()), words.data(), at, source, remote);
 }
 
 }  // namespace cooper::cli

@@ -4,6 +4,7 @@
 
 #include "base/result.hpp"
 #include "base/stop.hpp"
+#include "cli/remote_builder.hpp"
 #include "engine/engine.hpp"
 
 #include <functional>
@@ -20,6 +21,8 @@ namespace cooper::cli {
 struct GlobalOptions {
     std::string root;
     std::string config_file;
+    std::string builder;  // address of a daemon; empty = this process builds
+    std::string tls_dir;
     bool debug = false;
 };
 
@@ -27,6 +30,7 @@ struct GlobalOptions {
 struct Session {
     const GlobalOptions& global;
     Stop stop;  // Ctrl-C or SIGTERM
+    RemoteBuilder* remote = nullptr;
 
     [[nodiscard]] Result<engine::Config> config() const;
     [[nodiscard]] Result<std::unique_ptr<engine::Engine>> open_engine() const;
