@@ -118,7 +118,7 @@ TEST(Exporters, NeedAPlaceOfTheirKind) {
 
 TEST(OpText, PrintsOperations) {
     const auto state = llb::local("context", {});
-    const auto definition = llb::marshal_definition(state, {.architecture = "amd64", .os = "linux"});
+    const auto definition = llb::marshal_definition(state, {.architecture = "amd64", .os = "linux"}).value();
     const std::string bytes = llb::marshal(definition);
     const std::string json = definition_json(bytes).value();
     EXPECT_TRUE(json.contains(R"({"Op":{"Op":{"source":{"identifier":"local://context"}})")) << json;

@@ -116,8 +116,11 @@ Result<> offer_values(Job& job, std::map<std::string, std::string> secret_files,
     job.offer.credentials = std::make_shared<registry::DockerConfig>("");
     if (secrets.empty() && ssh.empty()) return {};
     job.temporary.push_back(TRY(sys::TempDir::create(temporary_place(), "cooper-session-")));
-    job.offer.values = TRY(
-        session::LocalSession::create(std::move(secrets), std::move(ssh), job.temporary.back().path()));
+    job.offer.values = TRY(session::LocalSession::create({.secrets = std::move(secrets),
+                                                          .ssh = std::move(ssh),
+                                                          .directories = {},
+                                                          .layouts = {},
+                                                          .scratch_dir = job.temporary.back().path()}));
     return {};
 }
 

@@ -41,8 +41,7 @@ private:
             for (; stop < end && column + 1 < lines_[stop].size(); ++stop) {
                 widest = std::max(widest, width(lines_[stop][column]) + kPadding);
             }
-            // A column of empty cells takes no room.
-            widths_.push_back(widest == kPadding ? 0 : widest);
+            widths_.push_back(widest);
             format(i, stop);
             widths_.pop_back();
             at = stop;

@@ -237,7 +237,12 @@ int main(int argc, char** argv, RemoteBuilder* remote) {
                    near ? fmt::format(", did you mean {}?", *near) : "");
         return 2;
     }
-    if (::geteuid() != 0 && works_on_files(name) && !(name == "build" && is_question(argc, argv))) {
+    const bool at_daemon = name == "build" && names_daemon(words);
+    if (at_daemon && remote == nullptr) {
+        print_error(become_client("cooper", std::vector<char*>(argv, argv + argc)));
+        return 1;
+    }
+    if (::geteuid() != 0 && works_on_files(name) && !at_daemon && !(name == "build" && is_question(argc, argv))) {
         // A user builds as root of a user namespace of his own. One thread so far, as that needs.
         ::setenv("COOPER_ROOTLESS", "1", 1);
         auto entered = sys::enter_user_namespace(Stop{});
