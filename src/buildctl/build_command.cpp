@@ -204,12 +204,14 @@ Action setup_build(CLI::App& app) {
     const auto list = [&](const char* names, std::vector<std::string>& into, const char* text, const char* type) {
         app.add_option(names, into, text)->type_name(type)->allow_extra_args(false);
     };
-    app.add_option("--frontend", flags->frontend, "Frontend: dockerfile.v0, gateway.v0; without it LLB on standard input")
+    app.add_option("--frontend", flags->frontend,
+                   "Frontend: dockerfile.v0, gateway.v0; without it LLB on standard input")
         ->type_name("NAME");
     list("--opt", flags->options, "Option of the frontend: target=foo, build-arg:foo=bar", "KEY=VALUE");
     list("--local", flags->locals, "Folder that the build may read: context=.", "NAME=DIR");
     list("--oci-layout", flags->layouts, "OCI layout that the build may read", "NAME=DIR");
-    list("-o,--output", flags->outputs, "Where the result goes: type=image,name=…,push=true; type=local,dest=…", "SPEC");
+    list("-o,--output", flags->outputs, "Where the result goes: type=image,name=…,push=true; type=local,dest=…",
+         "SPEC");
     list("--export-cache", flags->export_caches, "Export the cache: type=registry,ref=…; type=local,dest=…", "SPEC");
     list("--import-cache", flags->import_caches, "Import a cache: type=registry,ref=…; type=local,src=…", "SPEC");
     list("--secret", flags->secrets, "Secret: id=NAME,src=FILE or id=NAME,env=VARIABLE", "SPEC");

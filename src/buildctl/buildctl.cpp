@@ -66,12 +66,14 @@ Result<Context> to_context(const Globals& globals, const Stop& stop) {
     Context context{.daemon = {.address = globals.address, .tls = tls_of_directory(globals.directory)}, .stop = stop};
     client::TlsFiles& tls = context.daemon.tls;
     const bool files = !globals.ca.empty() || !globals.certificate.empty() || !globals.key.empty();
-    if (files && !globals.directory.empty()) return bad_input("--tlsdir and --tlscacert, --tlscert, --tlskey exclude each other");
+    if (files && !globals.directory.empty())
+        return bad_input("--tlsdir and --tlscacert, --tlscert, --tlskey exclude each other");
     if (!globals.ca.empty()) tls.ca = globals.ca;
     if (!globals.certificate.empty()) tls.certificate = globals.certificate;
     if (!globals.key.empty()) tls.key = globals.key;
     tls.server_name = globals.server_name;
-    if (globals.timeout_seconds <= 0) return bad_input("--timeout {}: want a number of seconds", globals.timeout_seconds);
+    if (globals.timeout_seconds <= 0)
+        return bad_input("--timeout {}: want a number of seconds", globals.timeout_seconds);
     context.daemon.timeout = std::chrono::seconds(globals.timeout_seconds);
     context.wait = globals.wait;
     return context;

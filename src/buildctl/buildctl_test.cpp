@@ -44,8 +44,9 @@ TEST(Metadata, DocumentsAreUnpacked) {
     const client::Attributes answer = {{"containerimage.digest", "sha256:ab"},
                                        {"containerimage.descriptor", codec::base64_encode(R"({"size":1})")},
                                        {"word", "abcd"}};
-    EXPECT_EQ(metadata_text(answer), "{\n  \"containerimage.descriptor\": {\n    \"size\": 1\n  },\n"
-                                     "  \"containerimage.digest\": \"sha256:ab\",\n  \"word\": \"abcd\"\n}");
+    EXPECT_EQ(metadata_text(answer),
+              "{\n  \"containerimage.descriptor\": {\n    \"size\": 1\n  },\n"
+              "  \"containerimage.digest\": \"sha256:ab\",\n  \"word\": \"abcd\"\n}");
 }
 
 TEST(RemoteBuild, FlagsBecomeAttributes) {
@@ -64,17 +65,16 @@ TEST(RemoteBuild, FlagsBecomeAttributes) {
     request.allow = {"network.host"};
     const Job job = to_job(request).value();
     EXPECT_EQ(job.spec.frontend, "dockerfile.v0");
-    EXPECT_EQ(job.spec.frontend_attrs,
-              (client::Attributes{{"filename", "My.Dockerfile"},
-                                  {"target", "t"},
-                                  {"build-arg:A", "1"},
-                                  {"label:l", "2"},
-                                  {"no-cache", "s1,s2"},
-                                  {"image-resolve-mode", "pull"},
-                                  {"add-hosts", "h=1.2.3.4,g=host-gateway"},
-                                  {"force-network-mode", "none"},
-                                  {"context:base", "docker-image://busybox"},
-                                  {"context:src", "local:src"}}));
+    EXPECT_EQ(job.spec.frontend_attrs, (client::Attributes{{"filename", "My.Dockerfile"},
+                                                           {"target", "t"},
+                                                           {"build-arg:A", "1"},
+                                                           {"label:l", "2"},
+                                                           {"no-cache", "s1,s2"},
+                                                           {"image-resolve-mode", "pull"},
+                                                           {"add-hosts", "h=1.2.3.4,g=host-gateway"},
+                                                           {"force-network-mode", "none"},
+                                                           {"context:base", "docker-image://busybox"},
+                                                           {"context:src", "local:src"}}));
     EXPECT_EQ(job.offer.directories, (std::map<std::string, std::string>{
                                          {"context", "/ctx"}, {"dockerfile", "/else/where"}, {"src", "/tmp"}}));
     ASSERT_EQ(job.spec.exporters.size(), 1U);

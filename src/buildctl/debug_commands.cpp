@@ -40,9 +40,9 @@ std::string rule_text(const client::GcRule& rule, std::size_t number) {
 }
 
 std::string verbose_text(const client::Worker& worker) {
-    std::string text = fmt::format("ID:\t{}\nPlatforms:\t{}\nBuildKit:\t{} {} {}\nLabels:\n", worker.id,
-                                   join(worker.platforms, ","), worker.version.package, worker.version.version,
-                                   worker.version.revision);
+    std::string text =
+        fmt::format("ID:\t{}\nPlatforms:\t{}\nBuildKit:\t{} {} {}\nLabels:\n", worker.id, join(worker.platforms, ","),
+                    worker.version.package, worker.version.version, worker.version.revision);
     for (const auto& [key, value] : worker.labels) text += fmt::format("\t{}:\t{}\n", key, value);
     for (std::size_t i = 0; i < worker.gc_policy.size(); ++i) text += rule_text(worker.gc_policy[i], i);
     return text + "\n";
@@ -91,8 +91,7 @@ Result<int> workers(const WorkerFlags& flags, const Context& context) {
     }
     std::string text = flags.verbose ? "" : "ID\tPLATFORMS\n";
     for (const auto& worker : found) {
-        text += flags.verbose ? verbose_text(worker)
-                              : fmt::format("{}\t{}\n", worker.id, join(worker.platforms, ","));
+        text += flags.verbose ? verbose_text(worker) : fmt::format("{}\t{}\n", worker.id, join(worker.platforms, ","));
     }
     fmt::print("{}", align_tabs(text));
     return 0;
@@ -112,8 +111,8 @@ Action setup_info(CLI::App& /*app*/) {
     return [](const Context& context) -> Result<int> {
         const auto connection = TRY(context.connect());
         const client::Version version = TRY(client::info(*connection, context.stop));
-        fmt::print("{}", align_tabs(fmt::format("BuildKit:\t{} {} {}\n", version.package, version.version,
-                                                version.revision)));
+        fmt::print(
+            "{}", align_tabs(fmt::format("BuildKit:\t{} {} {}\n", version.package, version.version, version.revision)));
         return 0;
     };
 }
@@ -213,8 +212,7 @@ Action setup_monitor(CLI::App& app) {
     app.add_option("--ref", flags->ref, "Only this build")->type_name("REF");
     return [flags](const Context& context) -> Result<int> {
         const auto connection = TRY(context.connect());
-        const client::HistoryFilter filter{
-            .active_only = !flags->completed, .ref = flags->ref, .early_exit = false};
+        const client::HistoryFilter filter{.active_only = !flags->completed, .ref = flags->ref, .early_exit = false};
         const auto show = [](const client::HistoryRecord& record) {
             fmt::print("event: {} ref:{}\n", record.event, record.ref);
             if (record.logs) fmt::print("  logs: {}\n", descriptor_text(*record.logs));

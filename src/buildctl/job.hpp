@@ -18,7 +18,7 @@ namespace cooper::buildctl {
 struct Job {
     client::Offer offer;
     client::SolveSpec spec;
-    bool ask = false;  // a question to the frontend instead of a build
+    bool ask = false;                                  // a question to the frontend instead of a build
     std::map<std::string, std::string> layouts;        // directory → name: gets an index.json of the result
     std::map<std::string, std::string> cache_layouts;  // directory → tag: gets one of the exported cache
     std::vector<sys::TempDir> temporary;               // lives as long as the build
@@ -38,8 +38,8 @@ struct Job {
 // "TAG", "@DIGEST" or both behind the path of an OCI layout: what index.json says.
 [[nodiscard]] Result<std::string> digest_in_layout(const std::string& directory, const std::string& tag);
 
-[[nodiscard]] Result<client::Attributes> run_job(Job& job, const client::ConnectOptions& daemon,
-                                                 ProgressSink& progress, const Stop& stop);
+[[nodiscard]] Result<client::Attributes> run_job(Job& job, const client::ConnectOptions& daemon, ProgressSink& progress,
+                                                 const Stop& stop);
 
 // What --metadata-file holds: the answer of the exporters, with documents in base64 unpacked. Values are JSON.
 [[nodiscard]] std::map<std::string, std::string> metadata_values(const client::Attributes& answer);

@@ -56,8 +56,8 @@ void print_value(GoJson& json, const Message& message, const FieldDescriptor& fi
                                   : reflection.GetEnumValue(message, &field));
             break;
         case FieldDescriptor::CPPTYPE_STRING: {
-            const std::string text = repeated ? reflection.GetRepeatedString(message, &field, index)
-                                              : reflection.GetString(message, &field);
+            const std::string text =
+                repeated ? reflection.GetRepeatedString(message, &field, index) : reflection.GetString(message, &field);
             if (field.type() == FieldDescriptor::TYPE_BYTES) {
                 json.bytes(text);
             } else {
@@ -214,8 +214,8 @@ Result<std::string> definition_dot(std::string_view bytes) {
     std::string text = "digraph {\n";
     for (const Operation& operation : operations) {
         const auto [label, shape] = label_and_shape(operation);
-        text += fmt::format("  {} [label={} shape={}];\n", go_quoted(operation.digest), go_quoted(label),
-                            go_quoted(shape));
+        text +=
+            fmt::format("  {} [label={} shape={}];\n", go_quoted(operation.digest), go_quoted(label), go_quoted(shape));
     }
     for (const Operation& operation : operations) {
         for (int i = 0; i < operation.op.inputs_size(); ++i) {

@@ -58,13 +58,11 @@ std::string time_text(Timestamp time) {
 
 Result<std::int64_t> parse_size(std::string_view text) {
     static const std::map<std::string, double> kUnits = {
-        {"", 1},           {"b", 1},           {"k", 1e3},         {"kb", 1e3},        {"m", 1e6},
-        {"mb", 1e6},       {"g", 1e9},         {"gb", 1e9},        {"t", 1e12},        {"tb", 1e12},
-        {"kib", 0x1p10},   {"mib", 0x1p20},    {"gib", 0x1p30},    {"tib", 0x1p40}};
+        {"", 1},     {"b", 1},    {"k", 1e3},   {"kb", 1e3},     {"m", 1e6},      {"mb", 1e6},     {"g", 1e9},
+        {"gb", 1e9}, {"t", 1e12}, {"tb", 1e12}, {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}, {"tib", 0x1p40}};
     double number = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    const auto unit =
-        kUnits.find(to_lower(trim(text.substr(static_cast<std::size_t>(end - text.data())))));
+    const auto unit = kUnits.find(to_lower(trim(text.substr(static_cast<std::size_t>(end - text.data())))));
     if (error != std::errc() || unit == kUnits.end() || !(number >= 0) || number * unit->second > 0x1p62) {
         return bad_input("invalid size {}: want a number with kB, MB, GB or TB", quoted(text));
     }
@@ -82,10 +80,9 @@ Result<bool> wants_json(std::string_view format) {
 }
 
 std::string history_row(const client::HistoryRecord& record) {
-    return fmt::format("{}\t{}\t{}\t{}\t{}\t{}\n", record.event, record.ref,
-                       record.created ? local_time(*record.created) : "",
-                       record.completed ? local_time(*record.completed) : "", record.generation,
-                       record.pinned ? "*" : "");
+    return fmt::format(
+        "{}\t{}\t{}\t{}\t{}\t{}\n", record.event, record.ref, record.created ? local_time(*record.created) : "",
+        record.completed ? local_time(*record.completed) : "", record.generation, record.pinned ? "*" : "");
 }
 
 }  // namespace cooper::buildctl

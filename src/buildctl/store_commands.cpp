@@ -185,10 +185,10 @@ Action setup_prune_histories(CLI::App& /*app*/) {
 }  // namespace
 
 std::vector<Command> store_commands() {
-    return {{"du", "Disk usage", setup_usage},
-            {"prune", "Remove build cache", setup_prune},
-            {"prune-histories", "Remove the records of builds that have ended and are not pinned",
-             setup_prune_histories}};
+    return {
+        {"du", "Disk usage", setup_usage},
+        {"prune", "Remove build cache", setup_prune},
+        {"prune-histories", "Remove the records of builds that have ended and are not pinned", setup_prune_histories}};
 }
 
 }  // namespace cooper::buildctl
