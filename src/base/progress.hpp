@@ -62,6 +62,7 @@ struct WarningEvent {
     std::string url;
     std::string rule;  // id of the check, may be empty
     std::optional<SourceRange> range;
+    std::optional<SourceText> source;  // the file the range is about, for clients that show it
 };
 
 using ProgressEvent = std::variant<VertexEvent, StatusEvent, LogEvent, WarningEvent>;

@@ -83,9 +83,17 @@ Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Br
     convert.context = std::move(source.context);
     answer.single = !options.multi_platform;
 
+    std::function<void(WarningEvent)> warn;
+    if (request.warn) {
+        const SourceText text{source.filename, "Dockerfile", std::make_shared<const std::string>(source.text)};
+        warn = [text, &request](WarningEvent warning) {
+            if (warning.range) warning.source = text;
+            request.warn(std::move(warning));
+        };
+    }
     if (!options.request_id.empty()) {
         if (!options.platforms.empty()) convert.target_platform = options.platforms.front();
-        convert.warn = request.warn;
+        convert.warn = warn;
         auto reply = answer_subrequest(options.request_id, source.text, convert, bridge, stop);
         if (!reply) return show_source(reply.error(), source);
         answer.metadata = std::move(*reply);
@@ -99,7 +107,7 @@ Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Br
     for (const auto& target : targets) {
         convert.target_platform = target;
         // Of several platforms only the first warns.
-        convert.warn = first ? request.warn : std::function<void(WarningEvent)>();
+        convert.warn = first ? warn : std::function<void(WarningEvent)>();
         first = false;
         auto plan = to_llb(source.text, convert, bridge, stop);
         if (!plan) return show_source(plan.error(), source);

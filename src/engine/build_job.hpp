@@ -11,6 +11,7 @@
 #include "frontend/bridge.hpp"
 #include "llb/definition.hpp"
 #include "llb/op.hpp"
+#include "run/executor.hpp"
 #include "session/session.hpp"
 #include "snapshot/tree.hpp"
 
@@ -73,10 +74,46 @@ struct JobOptions {
     FrontendHost* frontends = nullptr;          // outlives the job; null: only our own frontend
 };
 
+// What a git or http source is now.
+struct SourceMeta {
+    std::string checksum;  // git: the object that the ref names; http: digest of the bytes
+    std::string ref;       // git
+    std::string commit;    // git, when it is another object than the checksum
+    std::string filename;  // http
+    std::optional<std::int64_t> last_modified_s;
+};
+
+// A mount of a container: `llb` says how; its input is `ref`.
 struct ContainerMount {
-    std::string target;
-    ResultRef ref;  // nullptr: scratch, or what `llb` says for other kinds
     llb::Mount llb;
+    ResultRef ref;  // nullptr: scratch
+};
+
+struct ContainerSpec {
+    std::vector<ContainerMount> mounts;  // one is "/"
+    llb::NetMode network = llb::NetMode::unset;
+    std::vector<llb::HostIp> extra_hosts;
+    std::string hostname;
+    std::string log_name;  // the step that its output is shown under; empty = none is shown
+};
+
+struct ContainerProcess {
+    llb::Meta meta;
+    llb::SecurityMode security = llb::SecurityMode::sandbox;
+    std::vector<llb::SecretEnv> secret_env;
+    bool tty = false;
+    // Where input comes from and output goes to. Descriptors win over the callback.
+    run::Streams streams;
+};
+
+// Processes on one set of mounts; what one writes the next one sees, and nothing of it is kept. The
+// first is waited for by whoever runs it; the container ends with the object, when none runs any more.
+class Container {
+public:
+    virtual ~Container() = default;
+    virtual Result<ExitStatus> run(const ContainerProcess& process, Stop stop) = 0;
+    // The files of a mount as they are now, by its place in the spec.
+    virtual Result<snapshot::TreeRef> tree(std::size_t mount, Stop stop) = 0;
 };
 
 class BuildJob {
@@ -95,6 +132,10 @@ public:
     [[nodiscard]] virtual llb::Definition definition(const ResultRef& ref) const = 0;
     // A frontend's other questions.
     [[nodiscard]] virtual frontend::Bridge& bridge() = 0;
+
+    virtual Result<SourceMeta> resolve_source(const llb::SourceOp& source, const std::string& log_name, Stop stop) = 0;
+    // Must end before the job.
+    virtual Result<std::unique_ptr<Container>> start_container(ContainerSpec spec, Stop stop) = 0;
 
     // Every export gets the whole result; in order.
     virtual Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,

@@ -5,6 +5,7 @@
 #include "dockerfile/parse.hpp"
 #include "engine/context_size.hpp"
 #include "llb/cache_digest.hpp"
+#include "ops/container.hpp"
 #include "ops/exec_op.hpp"
 #include "ops/file_op.hpp"
 #include "ops/merge_op.hpp"
@@ -51,16 +52,17 @@ const Clock& LocalJob::clock() const { return engine_.clock_; }
 
 // --- results ---
 
-Result<> LocalJob::check_entitlements(const llb::LoadedVertex& vertex, const llb::ExecOp& exec) const {
+Result<> LocalJob::check_entitlements(llb::NetMode network, llb::SecurityMode security,
+                                      const std::string& step) const {
     const auto allowed = [&](std::string_view name) {
         return std::ranges::find(options_.entitlements, name) != options_.entitlements.end();
     };
     const auto refuse = [&](std::string_view name) {
-        return fail(Code::permission_denied, Blame::user, "{} is not allowed: {}", name, vertex.name)
+        return fail(Code::permission_denied, Blame::user, "{} is not allowed: {}", name, step)
             .with_hint(fmt::format("add --allow {} if you trust this Dockerfile", name));
     };
-    if (exec.network == llb::NetMode::host && !allowed("network.host")) return refuse("network.host");
-    if (exec.security == llb::SecurityMode::insecure && !allowed("security.insecure"))
+    if (network == llb::NetMode::host && !allowed("network.host")) return refuse("network.host");
+    if (security == llb::SecurityMode::insecure && !allowed("security.insecure"))
         return refuse("security.insecure");
     return {};
 }
@@ -75,7 +77,7 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
     } else {
         llb::OpCacheInfo cache = TRY(llb::cache_info(vertex.op, to_llb(platform)));
         if (const auto* exec = std::get_if<llb::ExecOp>(&vertex.op.body)) {
-            TRY(check_entitlements(vertex, *exec));
+            TRY(check_entitlements(exec->network, exec->security, vertex.name));
             op = std::make_shared<ops::ExecOp>(
                 environment, ops::ExecParts{*exec, std::move(cache), vertex.name, vertex.metadata.ignore_cache});
         } else if (const auto* file = std::get_if<llb::FileOp>(&vertex.op.body)) {
@@ -401,6 +403,78 @@ Result<std::optional<frontend::ContextSize>> LocalJob::measure_local(const std::
 
 Result<std::string> LocalJob::peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) {
     return engine_.http_source_.peek(TRY(source::http_request(url, {})), session(), limit_bytes, stop);
+}
+
+Result<SourceMeta> LocalJob::resolve_source(const llb::SourceOp& source, const std::string& log_name, Stop stop) {
+    const std::string& id = source.identifier;
+    Activity activity(progress_, engine_.clock_, log_name.empty() ? "resolve " + id : log_name);
+    const auto ask = [&]() -> Result<SourceMeta> {
+        SourceMeta meta;
+        if (id.starts_with("git://")) {
+            const auto pin = TRY(engine_.git_source_.pin(TRY(source::git_request(id, source.attrs)), session(),
+                                                         &activity.progress(), stop));
+            meta.checksum = pin.object;
+            meta.ref = pin.ref;
+            if (pin.commit != pin.object) meta.commit = pin.commit;
+            return meta;
+        }
+        if (id.starts_with("http://") || id.starts_with("https://")) {
+            const auto pin = TRY(engine_.http_source_.pin(TRY(source::http_request(id, source.attrs)), session(),
+                                                          &activity.progress(), stop));
+            meta.checksum = pin.digest.to_string();
+            meta.filename = pin.filename;
+            return meta;
+        }
+        return bad_input("unsupported source scheme: {}", quoted(id));
+    };
+    auto meta = ask();
+    if (meta) {
+        activity.done();
+    } else {
+        activity.fail(meta.error());
+    }
+    return meta;
+}
+
+// --- containers ---
+
+class LocalJob::JobContainer final : public Container {
+public:
+    JobContainer(LocalJob& job, std::unique_ptr<ops::Container> container, ContainerSpec spec)
+        : job_(job), container_(std::move(container)), spec_(std::move(spec)) {}
+
+    Result<ExitStatus> run(const ContainerProcess& process, Stop stop) override {
+        TRY(job_.check_entitlements(spec_.network, process.security, join(process.meta.args, " ")));
+        llb::ExecOp exec;
+        exec.meta = process.meta;
+        if (exec.meta.extra_hosts.empty()) exec.meta.extra_hosts = spec_.extra_hosts;
+        if (exec.meta.hostname.empty()) exec.meta.hostname = spec_.hostname;
+        exec.network = spec_.network;
+        exec.security = process.security;
+        exec.secret_env = process.secret_env;
+        return container_->run(exec, process.streams, process.tty ? ops::Terminal::yes : ops::Terminal::no, stop);
+    }
+    Result<snapshot::TreeRef> tree(std::size_t mount, Stop /*stop*/) override { return container_->tree(mount); }
+
+private:
+    LocalJob& job_;
+    std::unique_ptr<ops::Container> container_;
+    ContainerSpec spec_;
+};
+
+Result<std::unique_ptr<Container>> LocalJob::start_container(ContainerSpec spec, Stop stop) {
+    std::vector<llb::Mount> mounts;
+    std::vector<solver::SharedResult> inputs;
+    for (const auto& mount : spec.mounts) {
+        mounts.push_back(mount.llb);
+        mounts.back().output = llb::kSkipOutput;
+        mounts.back().input = -1;
+        if (mount.ref == nullptr) continue;
+        mounts.back().input = static_cast<std::int64_t>(inputs.size());
+        inputs.push_back(TRY(build(mount.ref, stop)));
+    }
+    auto container = TRY(ops::Container::create(workshop_->environment(), std::move(mounts), std::move(inputs), stop));
+    return std::unique_ptr<Container>(std::make_unique<JobContainer>(*this, std::move(container), std::move(spec)));
 }
 
 // --- contexts ---

@@ -44,6 +44,8 @@ public:
     Result<snapshot::TreeRef> tree(const ResultRef& ref, Stop stop) override;
     [[nodiscard]] llb::Definition definition(const ResultRef& ref) const override;
     [[nodiscard]] frontend::Bridge& bridge() override { return *this; }
+    Result<SourceMeta> resolve_source(const llb::SourceOp& source, const std::string& log_name, Stop stop) override;
+    Result<std::unique_ptr<Container>> start_container(ContainerSpec spec, Stop stop) override;
     Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                        const std::vector<std::string>& tags, Stop stop) override;
 
@@ -52,6 +54,7 @@ public:
     Result<> unpack_tar_context(int tar_fd, const Stop& stop);
 
 private:
+    class JobContainer;
     // frontend::Bridge
     Result<frontend::ResolvedImage> resolve_image_config(const std::string& reference, const llb::Platform& platform,
                                                          frontend::ResolveMode mode, const std::string& log_name,
@@ -74,7 +77,8 @@ private:
     Result<ResultRef> load(const llb::Definition& definition);
     Result<solver::Output> to_vertices(const llb::Graph& graph);
     Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
-    Result<> check_entitlements(const llb::LoadedVertex& vertex, const llb::ExecOp& exec) const;
+    // The one place that says who may have the host's network or no sandbox.
+    Result<> check_entitlements(llb::NetMode network, llb::SecurityMode security, const std::string& name) const;
     Result<solver::SharedResult> build(const ResultRef& ref, const Stop& stop);
     Result<FrontendResult> call_dockerfile(const SolveCall& call, const Stop& stop);
     Result<FrontendResult> call_image(const SolveCall& call, const Stop& stop);

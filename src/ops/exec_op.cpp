@@ -1,8 +1,10 @@
 #include "ops/exec_op.hpp"
 
 #include "base/text.hpp"
+#include "ops/container.hpp"
 #include "ops/copy_only_tree.hpp"
 #include "ops/file_op.hpp"
+#include "snapshot/chain_view.hpp"
 #include "snapshot/layer_builder.hpp"
 #include "sys/namespaces.hpp"
 
@@ -12,6 +14,7 @@
 #include <set>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 namespace cooper::ops {
 
@@ -71,9 +74,9 @@ public:
         : environment_(environment), parts_(parts), op_(parts.op), inputs_(inputs), context_(context) {}
 
     Result<std::vector<solver::SharedResult>> run() {
-        TRY(describe());
-        for (const auto& mount : op_.mounts) TRY(add_mount(mount));
-        TRY(add_secret_env());
+        TRY(describe(op_));
+        TRY(add_mounts());
+        TRY(add_secret_env(op_));
         run::Executor* executor = TRY(environment_.executor());
         Tail tail;
         run::Streams streams;
@@ -86,6 +89,43 @@ public:
             return run::exit_error(spec_, exit.status).with_detail(LogTail{parts_.description, tail.text()});
         }
         return results();
+    }
+
+    Result<> add_mounts() {
+        for (const auto& mount : op_.mounts) TRY(add_mount(mount));
+        return {};
+    }
+
+    // Another process on the mounts that are there.
+    Result<ExitStatus> run_process(const llb::ExecOp& op, const run::Streams& streams, Terminal terminal,
+                                   const Stop& stop) {
+        const run::ProcessSpec mounts = spec_;
+        TRY(describe(op));
+        TRY(add_secret_env(op));
+        run::ProcessSpec spec = std::exchange(spec_, mounts);
+        spec.tty = terminal == Terminal::yes;
+        if (streams.stdin_fd >= 0) spec.stdin_mode = run::StdinMode::forward;
+        run::Executor* executor = TRY(environment_.executor());
+        return TRY(executor->run(spec, streams, stop)).status;
+    }
+
+    // The files of a mount as they are now.
+    Result<snapshot::TreeRef> tree_of(std::size_t index) {
+        if (index >= op_.mounts.size()) return bad_input("the container has no mount {}", index);
+        const llb::Mount& mount = op_.mounts[index];
+        std::vector<snapshot::LayerDir> layers;
+        if (mount.type == llb::MountType::bind) {
+            if (mount.input >= 0) layers = TRY(environment_.trees.layer_dirs(TRY(chain_at(mount.input))));
+            const auto own = drafts_.find(&mount);
+            if (own != drafts_.end()) layers.push_back({0, TRY(own->second->draft.open())});
+        } else if (mount.type == llb::MountType::cache && mount.cache) {
+            const auto held = cache_paths_.find(mount.cache->id);
+            if (held != cache_paths_.end()) layers.push_back({0, TRY(sys::RootedDir::open_host(held->second))});
+        } else {
+            return bad_input("the mount at {} has no files that can be read", mount.dest);
+        }
+        if (layers.empty()) return snapshot::empty_tree();
+        return TRY(snapshot::ChainView::create(std::move(layers), snapshot::ChainView::TopLayer::in_work));
     }
 
 private:
@@ -101,8 +141,8 @@ private:
         return std::find(valid.begin(), valid.end(), code) != valid.end();
     }
 
-    Result<> describe() {
-        const llb::Meta& meta = op_.meta;
+    Result<> describe(const llb::ExecOp& op) {
+        const llb::Meta& meta = op.meta;
         spec_.args = meta.args;
         spec_.env = meta.env;
         spec_.user = meta.user;
@@ -111,13 +151,13 @@ private:
         spec_.cgroup_parent = meta.cgroup_parent;
         for (const auto& host : meta.extra_hosts) spec_.extra_hosts.push_back({host.host, host.ip});
         for (const auto& limit : meta.ulimit) spec_.ulimits.push_back({limit.name, limit.soft, limit.hard});
-        spec_.network = op_.network == llb::NetMode::host   ? run::NetworkMode::host
-                        : op_.network == llb::NetMode::none ? run::NetworkMode::none
+        spec_.network = op.network == llb::NetMode::host   ? run::NetworkMode::host
+                        : op.network == llb::NetMode::none ? run::NetworkMode::none
                                                             : run::NetworkMode::isolated;
         spec_.security =
-            op_.security == llb::SecurityMode::insecure ? run::SecurityMode::insecure : run::SecurityMode::sandbox;
-        if (!op_.cdi_devices.empty()) {
-            for (const auto& device : op_.cdi_devices) {
+            op.security == llb::SecurityMode::insecure ? run::SecurityMode::insecure : run::SecurityMode::sandbox;
+        if (!op.cdi_devices.empty()) {
+            for (const auto& device : op.cdi_devices) {
                 if (!device.optional)
                     return bad_input("device {} is not available: CDI devices are not configured", device.name);
             }
@@ -185,6 +225,13 @@ private:
     }
 
     Result<> add_mount(const llb::Mount& mount) {
+        const std::size_t before = written_.size();
+        TRY(mount_one(mount));
+        if (written_.size() > before) drafts_[&mount] = &written_.back();
+        return {};
+    }
+
+    Result<> mount_one(const llb::Mount& mount) {
         const std::string target = absolute(mount.dest, spec_.cwd);
         switch (mount.type) {
             case llb::MountType::bind:
@@ -327,8 +374,8 @@ private:
         return {};
     }
 
-    Result<> add_secret_env() {
-        for (const auto& variable : op_.secret_env) {
+    Result<> add_secret_env(const llb::ExecOp& op) {
+        for (const auto& variable : op.secret_env) {
             const auto secret = TRY(environment_.session.find_secret(variable.id, context_.stop));
             if (!secret && !variable.optional) {
                 return fail(Code::not_found, Blame::user, "secret {}: not found", variable.id)
@@ -372,13 +419,52 @@ private:
     run::ProcessSpec spec_;
     std::string empty_dir_;
     std::deque<Written> written_;
+    std::map<const llb::Mount*, Written*> drafts_;  // of mounts of op_ that may be written to
     std::vector<std::pair<std::int64_t, store::Chain>> unchanged_;
     std::vector<store::CacheMount> caches_;
     std::map<std::string, std::string> cache_paths_;
     std::vector<std::unique_ptr<session::SshSocket>> sockets_;
 };
 
+class MountedContainer final : public Container {
+public:
+    MountedContainer(Environment& environment, std::vector<llb::Mount> mounts, std::vector<solver::SharedResult> inputs,
+                     Stop stop)
+        : inputs_(std::move(inputs)),
+          progress_(silent_, Digest{}, environment.clock),
+          context_{std::move(stop), progress_},
+          execution_(environment, parts_, inputs_, context_) {
+        parts_.op.mounts = std::move(mounts);
+    }
+    Result<> prepare() {
+        // Relative targets count from the root: the container has no working directory of its own.
+        TRY(execution_.add_mounts());
+        return {};
+    }
+    Result<ExitStatus> run(const llb::ExecOp& exec, const run::Streams& streams, Terminal terminal,
+                           Stop stop) override {
+        return execution_.run_process(exec, streams, terminal, stop);
+    }
+    Result<snapshot::TreeRef> tree(std::size_t mount) override { return execution_.tree_of(mount); }
+
+private:
+    ExecParts parts_;
+    std::vector<solver::SharedResult> inputs_;
+    NullProgress silent_;
+    VertexProgress progress_;
+    solver::OpContext context_;
+    Execution execution_;
+};
+
 }  // namespace
+
+Result<std::unique_ptr<Container>> Container::create(Environment& environment, std::vector<llb::Mount> mounts,
+                                                     std::vector<solver::SharedResult> inputs, Stop stop) {
+    auto container =
+        std::make_unique<MountedContainer>(environment, std::move(mounts), std::move(inputs), std::move(stop));
+    TRY(container->prepare());
+    return std::unique_ptr<Container>(std::move(container));
+}
 
 Result<solver::CacheMapPart> ExecOp::cache_map(std::size_t /*index*/, solver::OpContext& /*context*/) {
     return to_cache_map(parts_.cache);

@@ -1,0 +1,177 @@
+#include "daemon/solve.hpp"
+
+#include "base/text.hpp"
+#include "daemon/call_watcher.hpp"
+#include "daemon/conversations.hpp"
+#include "daemon/frontend_process.hpp"
+#include "daemon/gateway.hpp"
+#include "daemon/sessions.hpp"
+#include "engine/engine.hpp"
+#include "llb/marshal.hpp"
+#include "proto/control.pb.h"
+#include "rpc/status.hpp"
+
+#include <algorithm>
+#include <grpcpp/impl/service_type.h>
+
+namespace cooper::daemon {
+
+namespace {
+
+namespace v1 = moby::buildkit::v1;
+
+constexpr std::int64_t kCompatibilityVersions[] = {0, 10, 20, 30};
+
+// Passes progress on, and says nothing of steps a client could not want to see.
+Result<std::vector<engine::ExportSpec>> exports_of(const v1::SolveRequest& request) {
+    std::vector<engine::ExportSpec> exports;
+    std::optional<std::string> epoch;
+    if (const auto found = request.frontendattrs().find("build-arg:SOURCE_DATE_EPOCH");
+        found != request.frontendattrs().end() && parse_int(found->second)) {
+        epoch = found->second;
+    }
+    const auto add = [&](const std::string& type, const auto& attrs) -> Result<> {
+        engine::ExportSpec spec;
+        spec.type = type;
+        for (const auto& [key, value] : attrs) spec.attrs[key] = value;
+        if (epoch) spec.attrs.try_emplace("source-date-epoch", *epoch);
+        // Images stay here or go to a registry; all else is for the client.
+        if (type != "image") spec.client_exporter = static_cast<int>(exports.size());
+        exports.push_back(std::move(spec));
+        return {};
+    };
+    if (request.exporters().empty()) {
+        if (!request.exporterdeprecated().empty())
+            TRY(add(request.exporterdeprecated(), request.exporterattrsdeprecated()));
+        return exports;
+    }
+    for (const auto& exporter : request.exporters()) TRY(add(exporter.type(), exporter.attrs()));
+    return exports;
+}
+
+class EngineSolve final : public SolveService {
+public:
+    explicit EngineSolve(const SolveParts& parts)
+        : parts_(parts),
+          gateway_parts_{conversations_, watcher_, parts.worker},
+          gateway_(make_gateway(gateway_parts_)),
+          frontends_(make_frontend_process_host(gateway_parts_)) {}
+
+    grpc::Status solve(const v1::SolveRequest& request, BuildProgress& progress, v1::SolveResponse& response,
+                       Stop stop) override {
+        const auto done = build(request, progress, response, stop);
+        return done ? grpc::Status::OK : rpc::to_status(done.error());
+    }
+
+    [[nodiscard]] std::vector<grpc::Service*> services() override { return {gateway_.get()}; }
+
+private:
+    Result<std::vector<std::string>> entitlements_of(const v1::SolveRequest& request) const {
+        std::vector<std::string> wanted;
+        for (const auto& one : request.entitlements()) {
+            const std::string name = one.substr(0, one.find('='));
+            if (std::ranges::find(parts_.allowed_entitlements, name) == parts_.allowed_entitlements.end()) {
+                return fail(Code::permission_denied, Blame::user, "{} is not allowed", one)
+                    .with_hint(fmt::format("start the daemon with --allow-insecure-entitlement={}", name));
+            }
+            wanted.push_back(one);
+        }
+        return wanted;
+    }
+
+    static Result<> check(const v1::SolveRequest& request) {
+        if (std::ranges::find(kCompatibilityVersions, request.compatibilityversion()) ==
+            std::end(kCompatibilityVersions)) {
+            return bad_input("unsupported compatibility version {}", request.compatibilityversion());
+        }
+        if (request.proxynetwork()) return bad_input("this daemon has no recording proxy for networks");
+        if (request.enablesessionexporter()) return bad_input("exporters of the session are not supported");
+        if (!request.sourcepolicysession().empty() || request.sourcepolicy().rules_size() > 0)
+            return bad_input("source policies are not supported");
+        for (const auto& cache : request.cache().exports()) {
+            return bad_input("the build cache cannot be exported (type {})", quoted(cache.type()))
+                .with_hint("leave --cache-to out");
+        }
+        if (!request.cache().exportrefdeprecated().empty())
+            return bad_input("the build cache cannot be exported").with_hint("leave --export-cache out");
+        return {};
+    }
+
+    // A cache that is not read makes a build slower, not wrong.
+    void warn_of_imports(const v1::SolveRequest& request, ProgressSink& progress) const {
+        std::vector<std::string> names;
+        for (const auto& cache : request.cache().imports()) {
+            const auto ref = cache.attrs().find("ref");
+            names.push_back(cache.type() + (ref == cache.attrs().end() ? "" : " " + ref->second));
+        }
+        for (const auto& ref : request.cache().importrefsdeprecated()) names.push_back("registry " + ref);
+        if (names.empty()) return;
+        engine::Activity activity(progress, parts_.clock, "importing cache manifests");
+        WarningEvent warning;
+        warning.short_text = "cache is not imported: " + join(names, ", ");
+        activity.progress().warn(std::move(warning));
+        activity.done();
+    }
+
+    Result<> build(const v1::SolveRequest& request, BuildProgress& progress, v1::SolveResponse& response,
+                   const Stop& stop) {
+        TRY(check(request));
+        const auto exports = TRY(exports_of(request));
+        engine::JobOptions options;
+        options.ref = request.ref();
+        options.entitlements = TRY(entitlements_of(request));
+        options.session = request.session().empty() ? std::make_shared<session::Session>()
+                                                    : std::static_pointer_cast<session::Session>(
+                                                          TRY(parts_.sessions.find(request.session(), stop)));
+        options.find_session = [this](const std::string& id,
+                                      const Stop& wait) -> Result<std::shared_ptr<session::Session>> {
+            return std::static_pointer_cast<session::Session>(TRY(parts_.sessions.find(id, wait)));
+        };
+        options.frontends = frontends_.get();
+        const auto job = TRY(parts_.engine.start_job(std::move(options), progress));
+        warn_of_imports(request, progress);
+
+        engine::SolveCall call;
+        for (const auto& [name, bytes] : request.frontendinputs()) call.inputs[name] = TRY(llb::parse_definition(bytes));
+        engine::FrontendResult result;
+        if (!request.frontend().empty() || request.has_definition()) {
+            call.frontend = request.frontend();
+            if (request.has_definition()) call.definition = TRY(llb::parse_definition(request.definition()));
+            for (const auto& [key, value] : request.frontendattrs()) call.options[key] = value;
+            result = TRY(job->solve(call, stop));
+        } else {
+            // The client is the frontend: it asks through the gateway and gives its answer there. It comes back for
+            // containers and files of results until the exports are done.
+            auto conversation = std::make_shared<Conversation>(*job, call.inputs);
+            const Conversations::Entry entry(conversations_, request.ref(), conversation);
+            result = TRY(conversation->wait(stop));
+            conversation.reset();
+            return finish(*job, result, exports, response, stop);
+        }
+        return finish(*job, result, exports, response, stop);
+    }
+
+    Result<> finish(engine::BuildJob& job, const engine::FrontendResult& result,
+                    const std::vector<engine::ExportSpec>& exports, v1::SolveResponse& response, const Stop& stop) {
+        const engine::ExportAnswer answer = TRY(job.export_result(result, exports, {}, stop));
+        auto& out = *response.mutable_exporterresponse();
+        for (const auto& [key, value] : answer.response) out[key] = value;
+        for (const auto& [key, value] : result.metadata) {
+            if (key.starts_with("frontend.") || key.starts_with("result.") || key == "version") out[key] = value;
+        }
+        return {};
+    }
+
+    SolveParts parts_;
+    Conversations conversations_;
+    CallWatcher watcher_;
+    GatewayParts gateway_parts_;
+    std::unique_ptr<grpc::Service> gateway_;
+    std::unique_ptr<engine::FrontendHost> frontends_;
+};
+
+}  // namespace
+
+std::unique_ptr<SolveService> make_solve_service(const SolveParts& parts) { return std::make_unique<EngineSolve>(parts); }
+
+}  // namespace cooper::daemon

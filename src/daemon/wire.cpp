@@ -1,0 +1,110 @@
+#include "daemon/wire.hpp"
+
+#include "daemon/conversations.hpp"
+#include "llb/marshal.hpp"
+#include "proto/fsutil.pb.h"
+#include "proto/gateway.pb.h"
+
+namespace cooper::daemon {
+
+namespace wire = moby::buildkit::v1::frontend;
+
+void to_message(const engine::FrontendResult& result, Conversation& conversation, wire::Result& message) {
+    const auto fill = [&](const engine::ResultRef& ref, wire::Ref& out) {
+        out.set_id(conversation.keep(ref));
+        out.set_def(llb::marshal(conversation.job().definition(ref)));
+    };
+    if (result.single) {
+        fill(result.ref, *message.mutable_ref());
+    } else {
+        auto& refs = *message.mutable_refs()->mutable_refs();
+        for (const auto& [platform, ref] : result.refs) fill(ref, refs[platform]);
+    }
+    for (const auto& [key, value] : result.metadata) (*message.mutable_metadata())[key] = value;
+}
+
+Result<engine::FrontendResult> from_message(const wire::Result& message, Conversation& conversation) {
+    engine::FrontendResult result;
+    switch (message.result_case()) {
+        case wire::Result::kRefDeprecated:
+            result.ref = TRY(conversation.find(message.refdeprecated()));
+            break;
+        case wire::Result::kRef:
+            result.ref = TRY(conversation.find(message.ref().id()));
+            break;
+        case wire::Result::kRefsDeprecated:
+            result.single = false;
+            for (const auto& [platform, id] : message.refsdeprecated().refs())
+                result.refs[platform] = TRY(conversation.find(id));
+            break;
+        case wire::Result::kRefs:
+            result.single = false;
+            for (const auto& [platform, ref] : message.refs().refs())
+                result.refs[platform] = TRY(conversation.find(ref.id()));
+            break;
+        case wire::Result::RESULT_NOT_SET:
+            break;
+    }
+    for (const auto& [key, value] : message.metadata()) result.metadata[key] = value;
+    return result;
+}
+
+void to_message(const filesync::Stat& stat, fsutil::types::Stat& message) {
+    message.set_path(stat.path);
+    message.set_mode(stat.mode);
+    message.set_uid(stat.uid);
+    message.set_gid(stat.gid);
+    message.set_size(stat.size);
+    message.set_modtime(stat.mtime_ns);
+    message.set_linkname(stat.linkname);
+    message.set_devmajor(stat.devmajor);
+    message.set_devminor(stat.devminor);
+    for (const auto& [name, value] : stat.xattrs) (*message.mutable_xattrs())[name] = value;
+}
+
+llb::Platform from_message(const pb::Platform& message) {
+    llb::Platform platform;
+    platform.os = message.os();
+    platform.architecture = message.architecture();
+    platform.variant = message.variant();
+    platform.os_version = message.osversion();
+    platform.os_features.assign(message.osfeatures().begin(), message.osfeatures().end());
+    return platform;
+}
+
+const std::vector<std::string>& gateway_capabilities() {
+    static const std::vector<std::string> all = {
+        "solve.base",       "solve.inlinereturn",     "resolveimage",           "resolveimage.resolvemode",
+        "readfile",         "return",                 "returnmap",              "readdir",
+        "statfile",         "importcaches",           "proto.refarray",         "reference.output",
+        "frontend.inputs",  "gateway.solve.metadata", "frontend.caps",          "gateway.solve.evaluate",
+        "gateway.evaluate", "gateway.warnings",       "source.metaresolver",    "gateway.exec",
+        "gateway.exec.extrahosts", "gateway.exec.secretenv", "gateway.exec.signals",
+    };
+    return all;
+}
+
+const std::vector<std::string>& llb_capabilities() {
+    static const std::vector<std::string> all = {
+        "source.image", "source.image.resolvemode", "source.image.layerlimit", "source.image.checksum", "source.local",
+        "source.local.unique", "source.local.sessionid", "source.local.includepatterns", "source.local.followpaths",
+        "source.local.excludepatterns", "source.local.sharedkeyhint", "source.local.differ", "source.git",
+        "source.git.keepgitdir", "source.git.fullurl", "source.git.httpauth", "source.git.knownsshhosts",
+        "source.git.mountsshsock", "source.git.subdir", "source.git.checksum", "source.git.skipsubmodules",
+        "source.http", "source.http.checksum", "source.http.perm",
+        // As it is spelt there.
+        "soruce.http.uidgid", "source.ocilayout", "source.buildop.llbfilename", "exec.meta.base",
+        "exec.meta.cgroup.parent", "exec.meta.network", "exec.meta.proxyenv", "exec.meta.security",
+        "exec.meta.security.devices.v1", "exec.meta.setsdefaultpath", "exec.meta.ulimit", "exec.mount.bind",
+        "exec.mount.bind.readwrite-nooutput", "exec.mount.cache", "exec.mount.cache.sharing", "exec.mount.selector",
+        "exec.mount.tmpfs", "exec.mount.tmpfs.size", "exec.mount.secret", "exec.mount.ssh", "exec.mount.cache.content",
+        "exec.cgroup", "exec.secretenv", "exec.validexitcode", "file.base", "file.rm.wildcard",
+        "file.rm.nofollowsymlink", "file.copy.includeexcludepatterns", "file.copy.alwaysreplaceexistingdestpaths",
+        "file.symlink.create", "constraints", "platform", "meta.ignorecache", "meta.description", "meta.exportcache",
+        "mergeop", "diffop", "passthroughop", "exporter.image.annotations", "exporter.sourcedateepoch", "exporter.multiple",
+        "gc.freespacefilter", "history.filter",
+    };
+    return all;
+}
+
+}  // namespace cooper::daemon
