@@ -3,7 +3,7 @@
 #include "base/text.hpp"
 #include "codec/path_match.hpp"
 #include "daemon/call_watcher.hpp"
-#include "daemon/detail/worker_message.hpp"
+#include "daemon/usage.hpp"
 #include "daemon/wire.hpp"
 #include "filesync/packet.hpp"
 #include "llb/marshal.hpp"
@@ -119,7 +119,7 @@ public:
         };
         list(gateway_capabilities(), response->mutable_frontendapicaps());
         list(llb_capabilities(), response->mutable_llbcaps());
-        detail::to_message(parts_.worker, *response->add_workers());
+        put_worker(parts_.worker, *response->add_workers());
         return grpc::Status::OK;
     }
 

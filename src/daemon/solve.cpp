@@ -7,6 +7,7 @@
 #include "daemon/gateway.hpp"
 #include "daemon/sessions.hpp"
 #include "engine/engine.hpp"
+#include "engine/recorder.hpp"
 #include "llb/marshal.hpp"
 #include "proto/control.pb.h"
 #include "rpc/status.hpp"

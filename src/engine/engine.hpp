@@ -8,6 +8,7 @@
 #include "engine/build_job.hpp"
 #include "engine/build_request.hpp"
 #include "engine/config.hpp"
+#include "sys/fd.hpp"
 
 #include <chrono>
 #include <functional>
@@ -43,6 +44,8 @@ struct PruneRequest {
     bool all = false;
     std::vector<std::string> filters;  // until=24h, type==…, id==…
     std::uint64_t keep_storage_bytes = 0;
+    std::chrono::seconds unused_for{0};                 // only what nobody has used for so long
+    std::function<bool(const UsageRow& record)> only;   // only what it says yes to; empty = everything
 };
 struct PruneResponse {
     std::vector<UsageRow> removed;
@@ -119,6 +122,9 @@ public:
     virtual Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) = 0;
 
     virtual Result<std::vector<UsageRow>> disk_usage() = 0;
+    [[nodiscard]] virtual const std::string& root() const = 0;
+    // A blob of the state directory, to be read; not_found.
+    virtual Result<sys::Fd> open_blob(const Digest& digest) = 0;
     virtual Result<PruneResponse> prune(const PruneRequest& request) = 0;
     virtual Result<std::vector<BuildRow>> list_builds() = 0;
     // Log of one build in the plain form; ref may be a unique prefix, empty = the newest.

@@ -166,6 +166,10 @@ Result<PruneResponse> LocalEngine::prune(const PruneRequest& request) {
     store::PruneOptions options;
     options.all = request.all;
     options.keep_bytes = request.keep_storage_bytes;
+    if (request.unused_for.count() > 0) options.used_before = clock_.now() - request.unused_for;
+    if (request.only) {
+        options.only = [&request](const store::UsageRecord& record) { return request.only(row_of(record)); };
+    }
     for (const auto& filter : request.filters) {
         const auto [key, value] = cut(filter, '=');
         if (!value)

@@ -42,6 +42,8 @@ public:
     Result<std::vector<HistoryRow>> image_history(const std::string& name) override;
     Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) override;
     Result<std::vector<UsageRow>> disk_usage() override;
+    [[nodiscard]] const std::string& root() const override { return store_->root(); }
+    Result<sys::Fd> open_blob(const Digest& digest) override { return store_->open_blob(digest); }
     Result<PruneResponse> prune(const PruneRequest& request) override;
     Result<std::vector<BuildRow>> list_builds() override;
     Result<std::string> build_log(const std::string& ref) override;

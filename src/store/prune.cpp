@@ -49,6 +49,7 @@ std::uint64_t tree_bytes(const std::string& host_path) {
 
 bool passes(const UsageRecord& record, const PruneOptions& options) {
     if (options.used_before && record.last_used >= *options.used_before) return false;
+    if (options.only && !options.only(record)) return false;
     return std::all_of(options.equals.begin(), options.equals.end(), [&](const auto& want) {
         const auto& [field, value] = want;
         if (field == "id") return record.id == value;
@@ -192,12 +193,13 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
         const std::int64_t changed = st.st_ctim.tv_sec * 1'000'000'000LL + st.st_ctim.tv_nsec;
         if (changed > young && (!options.all || others)) continue;
         if (options.used_before && at(changed) >= *options.used_before) continue;
-        if (::unlinkat(blobs.fd(), entry.name.c_str(), 0) != 0) continue;
         UsageRecord record;
         record.id = "blob-" + entry.name.substr(0, 12);
         record.record_type = "blob";
         record.description = "sha256:" + entry.name;
         record.size_bytes = static_cast<std::uint64_t>(st.st_blocks) * 512;
+        if (options.only && !options.only(record)) continue;
+        if (::unlinkat(blobs.fd(), entry.name.c_str(), 0) != 0) continue;
         removed.push_back(std::move(record));
     }
     return removed;

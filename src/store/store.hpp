@@ -17,6 +17,7 @@
 #include "sys/rooted_dir.hpp"
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -152,6 +153,7 @@ struct PruneOptions {
     std::optional<Timestamp> used_before;
     std::vector<std::pair<std::string, std::string>> equals;  // field (id, type, description), value
     std::uint64_t keep_bytes = 0;
+    std::function<bool(const UsageRecord& record)> only;  // empty = every record
 };
 
 struct BuildRecord {
