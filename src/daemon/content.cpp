@@ -96,7 +96,7 @@ public:
 private:
     struct Blob {
         sys::Fd file;
-        struct stat status {};
+        struct stat status{};
     };
     Result<Blob> open(const std::string& text) {
         const Digest digest = TRY(Digest::parse(text));

@@ -41,7 +41,7 @@ public:
         unary<v1::InfoRequest, v1::InfoResponse>("Info", &ControlService::info);
         stream<v1::BuildHistoryRequest, v1::BuildHistoryEvent>("ListenBuildHistory", &ControlService::listen);
         unary<v1::UpdateBuildHistoryRequest, v1::UpdateBuildHistoryResponse>("UpdateBuildHistory",
-                                                                            &ControlService::update);
+                                                                             &ControlService::update);
         AddMethod(new grpc::internal::RpcServiceMethod(
             "/moby.buildkit.v1.Control/Session", grpc::internal::RpcMethod::BIDI_STREAMING,
             new grpc::internal::BidiStreamingHandler<ControlService, grpc::ByteBuffer, grpc::ByteBuffer>(
@@ -129,8 +129,8 @@ private:
                               v1::ListWorkersResponse& response) {
         const auto filters = parse_filters(texts_of(request.filter()));
         if (!filters) return rpc::to_status(filters.error());
-        const auto here = any_matches(*filters, {.find = [&](const Filter::Path& path) { return field_of(parts_.worker, path); },
-                                                 .compare = {}});
+        const auto here = any_matches(
+            *filters, {.find = [&](const Filter::Path& path) { return field_of(parts_.worker, path); }, .compare = {}});
         if (!here) return rpc::to_status(here.error());
         if (*here) put_worker(parts_.worker, *response.add_record());
         return grpc::Status::OK;

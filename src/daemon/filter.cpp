@@ -38,8 +38,8 @@ public:
     Result<std::string> name() {
         if (!at_end() && text_[at_] == '"') return quoted_word();
         const std::size_t from = at_;
-        while (!at_end() && (std::isalnum(static_cast<unsigned char>(text_[at_])) != 0 || text_[at_] == '_' ||
-                             text_[at_] == '-')) {
+        while (!at_end() &&
+               (std::isalnum(static_cast<unsigned char>(text_[at_])) != 0 || text_[at_] == '_' || text_[at_] == '-')) {
             ++at_;
         }
         if (at_ == from) return wrong("the name of a field");

@@ -39,7 +39,8 @@ TEST(Filter, SaysWhereItIsWrong) {
         ASSERT_FALSE(filter) << text;
         EXPECT_EQ(filter.error().code(), Code::invalid_argument);
     }
-    const auto order = Filter::parse("size>1")->matches({.find = [](const auto&) { return std::nullopt; }, .compare = {}});
+    const auto order =
+        Filter::parse("size>1")->matches({.find = [](const auto&) { return std::nullopt; }, .compare = {}});
     ASSERT_FALSE(order);
 }
 

@@ -39,7 +39,8 @@ Result<> write_file(const sys::RootedDir& dir, const std::string& name, std::str
         const sys::Fd file = TRY(dir.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, sys::Follow::no, 0600));
         TRY(sys::write_all(file.get(), bytes));
     }
-    if (::renameat(dir.fd(), temporary.c_str(), dir.fd(), name.c_str()) != 0) return fail_errno(errno, "rename " + name);
+    if (::renameat(dir.fd(), temporary.c_str(), dir.fd(), name.c_str()) != 0)
+        return fail_errno(errno, "rename " + name);
     return {};
 }
 
@@ -112,26 +113,27 @@ Result<bool> compare(const BuildHistoryRecord& record, Timestamp now, const Filt
     }
     if (field == "completedAt" && !record.has_completedat()) return false;
     const Timestamp at = detail::get(field == "startedAt" ? record.createdat() : record.completedat());
-    if (const auto ago = dockerfile::parse_go_duration(value)) return stands(at, op, now - std::chrono::nanoseconds(*ago));
+    if (const auto ago = dockerfile::parse_go_duration(value))
+        return stands(at, op, now - std::chrono::nanoseconds(*ago));
     const auto time = exporter::parse_rfc3339(value);
-    if (!time) return bad_input("invalid filter: {} is neither a duration nor a time such as 2026-01-31T12:00:00Z", value);
+    if (!time)
+        return bad_input("invalid filter: {} is neither a duration nor a time such as 2026-01-31T12:00:00Z", value);
     return stands(at, op, *time);
 }
 
 Result<bool> wanted(const moby::buildkit::v1::BuildHistoryRequest& request, const std::vector<Filter>& filters,
                     const BuildHistoryRecord& record, Timestamp now) {
     if (!request.ref().empty() && request.ref() != record.ref()) return false;
-    return any_matches(filters, {.find = [&](const Filter::Path& path) -> std::optional<std::string> {
-                                     const std::string field = path.size() == 1 ? path.front() : "";
-                                     if (field == "ref") return record.ref();
-                                     if (field == "status") return status_of(record);
-                                     if (field == "repository") return repository_of(record);
-                                     return std::nullopt;
-                                 },
-                                 .compare = [&](const Filter::Path& path, Filter::Operator op,
-                                                const std::string& value) {
-                                     return compare(record, now, path, op, value);
-                                 }});
+    return any_matches(filters,
+                       {.find = [&](const Filter::Path& path) -> std::optional<std::string> {
+                            const std::string field = path.size() == 1 ? path.front() : "";
+                            if (field == "ref") return record.ref();
+                            if (field == "status") return status_of(record);
+                            if (field == "repository") return repository_of(record);
+                            return std::nullopt;
+                        },
+                        .compare = [&](const Filter::Path& path, Filter::Operator op,
+                                       const std::string& value) { return compare(record, now, path, op, value); }});
 }
 
 }  // namespace
@@ -229,7 +231,8 @@ Result<> History::store_log(sys::Fd journal, Record& record) {
     }
     const Digest digest = hash.finish();
     const std::string name = "blobs/" + digest.hex();
-    if (::renameat(dir_.fd(), temporary.c_str(), dir_.fd(), name.c_str()) != 0) return fail_errno(errno, "rename " + name);
+    if (::renameat(dir_.fd(), temporary.c_str(), dir_.fd(), name.c_str()) != 0)
+        return fail_errno(errno, "rename " + name);
     record.mutable_logs()->set_media_type(kStatusMediaType);
     record.mutable_logs()->set_digest(digest.to_string());
     record.mutable_logs()->set_size(size);
@@ -343,9 +346,8 @@ Result<> History::listen(const moby::buildkit::v1::BuildHistoryRequest& request,
     for (const auto& record : now) {
         if (TRY(wanted(request, filters, *record, clock_.now()))) chosen.push_back(record);
     }
-    std::sort(chosen.begin(), chosen.end(), [](const auto& a, const auto& b) {
-        return detail::get(a->createdat()) < detail::get(b->createdat());
-    });
+    std::sort(chosen.begin(), chosen.end(),
+              [](const auto& a, const auto& b) { return detail::get(a->createdat()) < detail::get(b->createdat()); });
     if (request.limit() > 0 && chosen.size() > static_cast<std::size_t>(request.limit()))
         chosen.erase(chosen.begin(), chosen.end() - request.limit());
     for (const auto& record : chosen) {
@@ -377,7 +379,8 @@ Result<sys::Fd> History::open_log(const std::string& ref) {
     {
         auto state = state_.lock();
         const auto at = state->done.find(ref);
-        if (at == state->done.end() || !at->second->has_logs()) return fail(Code::not_found, Blame::user, "no such job {}", ref);
+        if (at == state->done.end() || !at->second->has_logs())
+            return fail(Code::not_found, Blame::user, "no such job {}", ref);
         digest = at->second->logs().digest();
     }
     return open_blob(TRY(Digest::parse(digest)));

@@ -51,8 +51,8 @@ public:
 
     void begin(const moby::buildkit::v1::SolveRequest& request);
     // progress is closed. Failing to write it down is logged, and fails no build.
-    void complete(const std::string& ref, const grpc::Status& status,
-                  const moby::buildkit::v1::SolveResponse& response, BuildProgress& progress);
+    void complete(const std::string& ref, const grpc::Status& status, const moby::buildkit::v1::SolveResponse& response,
+                  BuildProgress& progress);
     Result<> update(const moby::buildkit::v1::UpdateBuildHistoryRequest& request);
     // The records that match, oldest first, then (unless early_exit) what changes, until the stop or until `write`
     // says false.

@@ -219,8 +219,9 @@ void BuildProgress::tell(State& state, LogEvent event) {
     if (clipped) return;
     clipped = true;
     append_log(state, event,
-               by_speed ? fmt::format("\n[output clipped, log limit {}/s reached]\n", size_text(limits_.bytes_per_second))
-                        : fmt::format("\n[output clipped, log limit {} reached]\n", size_text(limits_.size_bytes)));
+               by_speed
+                   ? fmt::format("\n[output clipped, log limit {}/s reached]\n", size_text(limits_.bytes_per_second))
+                   : fmt::format("\n[output clipped, log limit {} reached]\n", size_text(limits_.size_bytes)));
 }
 
 void BuildProgress::tell(State& state, const WarningEvent& event) {

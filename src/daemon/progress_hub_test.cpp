@@ -129,8 +129,14 @@ TEST_F(Fixture, StatusesAreThinnedOutButTheLastIsTold) {
     auto progress = *hub->open("a");
     progress->emit(started("one"));
     for (int i = 0; i < 1000; ++i) {
-        StatusEvent status{.id = "layer", .vertex = digest("one"), .name = "layer", .current = i, .total = 1000,
-                           .timestamp = clock.now(), .started = clock.now(), .completed = {}};
+        StatusEvent status{.id = "layer",
+                           .vertex = digest("one"),
+                           .name = "layer",
+                           .current = i,
+                           .total = 1000,
+                           .timestamp = clock.now(),
+                           .started = clock.now(),
+                           .completed = {}};
         if (i == 999) status.completed = clock.now();
         progress->emit(status);
         clock.advance(std::chrono::milliseconds(1));

@@ -26,7 +26,8 @@ class Sessions;
 class SolveService {
 public:
     virtual ~SolveService() = default;
-    // Blocks until the build is over. The stop comes when the client has gone or the daemon ends. Any thread, many at once.
+    // Blocks until the build is over. The stop comes when the client has gone or the daemon ends. Any thread, many at
+    // once.
     virtual grpc::Status solve(const moby::buildkit::v1::SolveRequest& request, BuildProgress& progress,
                                moby::buildkit::v1::SolveResponse& response, Stop stop) = 0;
     // What is served beside Control on the daemon's own addresses: LLBBridge. They live as long as this.

@@ -74,7 +74,8 @@ Result<std::vector<engine::UsageRow>> prune_by(engine::Engine& engine, const GcP
         std::uint64_t used = 0;
         for (const auto& row : TRY(engine.disk_usage())) used += row.size_bytes;
         struct statvfs disk{};
-        if (::statvfs(engine.root().c_str(), &disk) != 0) return fail_errno(errno, "look at the disk of " + engine.root());
+        if (::statvfs(engine.root().c_str(), &disk) != 0)
+            return fail_errno(errno, "look at the disk of " + engine.root());
         const std::uint64_t free = std::uint64_t{disk.f_bavail} * disk.f_frsize;
         std::uint64_t keep = policy.max_used_bytes == 0 ? used : policy.max_used_bytes;
         if (policy.min_free_bytes > free) {

@@ -97,8 +97,6 @@ std::vector<oci::Platform> worker_platforms() {
     return platforms;
 }
 
-std::string version_line() {
-    return fmt::format("cooperd {} {} {}", kPackage, kBuildKitVersion, COOPER_VERSION);
-}
+std::string version_line() { return fmt::format("cooperd {} {} {}", kPackage, kBuildKitVersion, COOPER_VERSION); }
 
 }  // namespace cooper::daemon

@@ -44,8 +44,8 @@ struct PruneRequest {
     bool all = false;
     std::vector<std::string> filters;  // until=24h, type==…, id==…
     std::uint64_t keep_storage_bytes = 0;
-    std::chrono::seconds unused_for{0};                 // only what nobody has used for so long
-    std::function<bool(const UsageRow& record)> only;   // only what it says yes to; empty = everything
+    std::chrono::seconds unused_for{0};                // only what nobody has used for so long
+    std::function<bool(const UsageRow& record)> only;  // only what it says yes to; empty = everything
 };
 struct PruneResponse {
     std::vector<UsageRow> removed;
