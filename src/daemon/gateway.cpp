@@ -155,8 +155,8 @@ public:
                           wire::ReadFileResponse* response) override {
         return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
             const auto tree = TRY(conversation.job().tree(TRY(conversation.find(request->ref())), stop));
-            response->set_data(TRY(
-                read_range(*tree, request->filepath(), request->range().offset(), request->range().length())));
+            response->set_data(
+                TRY(read_range(*tree, request->filepath(), request->range().offset(), request->range().length())));
             return {};
         });
     }
@@ -228,8 +228,7 @@ public:
                 if (!request->image().noconfig()) response->mutable_image()->set_config(image.config_json);
                 return {};
             }
-            const engine::SourceMeta meta =
-                TRY(conversation.job().resolve_source(source, request->logname(), stop));
+            const engine::SourceMeta meta = TRY(conversation.job().resolve_source(source, request->logname(), stop));
             if (id.starts_with("git://")) {
                 response->mutable_git()->set_checksum(meta.checksum);
                 response->mutable_git()->set_ref(meta.ref);
@@ -237,7 +236,8 @@ public:
             } else {
                 response->mutable_http()->set_checksum(meta.checksum);
                 response->mutable_http()->set_filename(meta.filename);
-                if (meta.last_modified_s) response->mutable_http()->mutable_lastmodified()->set_seconds(*meta.last_modified_s);
+                if (meta.last_modified_s)
+                    response->mutable_http()->mutable_lastmodified()->set_seconds(*meta.last_modified_s);
             }
             return {};
         });
@@ -304,8 +304,8 @@ private:
     }
 
     static Result<frontend::ResolvedImage> resolve(Conversation& conversation, const Asked& asked, const Stop& stop) {
-        const std::string log_name = asked.log_name.empty() ? "resolve image config for " + asked.reference
-                                                            : asked.log_name;
+        const std::string log_name =
+            asked.log_name.empty() ? "resolve image config for " + asked.reference : asked.log_name;
         frontend::Bridge& bridge = conversation.job().bridge();
         if (asked.layout) {
             return bridge.resolve_oci_layout({asked.reference, asked.store_id, asked.session_id}, asked.platform,

@@ -121,9 +121,10 @@ private:
         engine::JobOptions options;
         options.ref = request.ref();
         options.entitlements = TRY(entitlements_of(request));
-        options.session = request.session().empty() ? std::make_shared<session::Session>()
-                                                    : std::static_pointer_cast<session::Session>(
-                                                          TRY(parts_.sessions.find(request.session(), stop)));
+        options.session =
+            request.session().empty()
+                ? std::make_shared<session::Session>()
+                : std::static_pointer_cast<session::Session>(TRY(parts_.sessions.find(request.session(), stop)));
         options.find_session = [this](const std::string& id,
                                       const Stop& wait) -> Result<std::shared_ptr<session::Session>> {
             return std::static_pointer_cast<session::Session>(TRY(parts_.sessions.find(id, wait)));
@@ -133,7 +134,8 @@ private:
         warn_of_imports(request, progress);
 
         engine::SolveCall call;
-        for (const auto& [name, bytes] : request.frontendinputs()) call.inputs[name] = TRY(llb::parse_definition(bytes));
+        for (const auto& [name, bytes] : request.frontendinputs())
+            call.inputs[name] = TRY(llb::parse_definition(bytes));
         engine::FrontendResult result;
         if (!request.frontend().empty() || request.has_definition()) {
             call.frontend = request.frontend();
@@ -173,6 +175,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<SolveService> make_solve_service(const SolveParts& parts) { return std::make_unique<EngineSolve>(parts); }
+std::unique_ptr<SolveService> make_solve_service(const SolveParts& parts) {
+    return std::make_unique<EngineSolve>(parts);
+}
 
 }  // namespace cooper::daemon

@@ -52,8 +52,7 @@ const Clock& LocalJob::clock() const { return engine_.clock_; }
 
 // --- results ---
 
-Result<> LocalJob::check_entitlements(llb::NetMode network, llb::SecurityMode security,
-                                      const std::string& step) const {
+Result<> LocalJob::check_entitlements(llb::NetMode network, llb::SecurityMode security, const std::string& step) const {
     const auto allowed = [&](std::string_view name) {
         return std::ranges::find(options_.entitlements, name) != options_.entitlements.end();
     };
@@ -62,8 +61,7 @@ Result<> LocalJob::check_entitlements(llb::NetMode network, llb::SecurityMode se
             .with_hint(fmt::format("add --allow {} if you trust this Dockerfile", name));
     };
     if (network == llb::NetMode::host && !allowed("network.host")) return refuse("network.host");
-    if (security == llb::SecurityMode::insecure && !allowed("security.insecure"))
-        return refuse("security.insecure");
+    if (security == llb::SecurityMode::insecure && !allowed("security.insecure")) return refuse("security.insecure");
     return {};
 }
 

@@ -153,7 +153,7 @@ private:
         for (const auto& limit : meta.ulimit) spec_.ulimits.push_back({limit.name, limit.soft, limit.hard});
         spec_.network = op.network == llb::NetMode::host   ? run::NetworkMode::host
                         : op.network == llb::NetMode::none ? run::NetworkMode::none
-                                                            : run::NetworkMode::isolated;
+                                                           : run::NetworkMode::isolated;
         spec_.security =
             op.security == llb::SecurityMode::insecure ? run::SecurityMode::insecure : run::SecurityMode::sandbox;
         if (!op.cdi_devices.empty()) {
