@@ -2,7 +2,9 @@
 
 #include "base/text.hpp"
 
+#include <stop_token>
 #include <thread>
+#include <utility>
 
 namespace cooper::daemon {
 
@@ -20,6 +22,52 @@ Result<engine::ResultRef> Conversation::find(const std::string& id) {
     const auto found = state->refs.find(id);
     if (found == state->refs.end()) return fail(Code::not_found, Blame::user, "no such ref: {}", quoted(id));
     return found->second;
+}
+
+Result<ExitStatus> LiveContainer::run(const engine::ContainerProcess& process, const Stop& stop) {
+    bool is_init = false;
+    {
+        auto has_init = has_init_.lock();
+        is_init = !std::exchange(*has_init, true);
+    }
+    StopSource both;
+    const auto pass_on = [&] { both.request_stop(); };
+    const std::stop_callback of_call(stop, pass_on);
+    const std::stop_callback of_container(ended_.get_token(), pass_on);
+    auto exit = container_->run(process, both.get_token());
+    if (is_init) end();
+    return exit;
+}
+
+Result<> Conversation::add_container(const std::string& id, std::unique_ptr<engine::Container> container) {
+    auto state = state_.lock();
+    if (state->containers.size() >= 64)
+        return fail(Code::resource_exhausted, Blame::user, "64 containers of this build are running already");
+    if (!state->containers.try_emplace(id, std::make_shared<LiveContainer>(std::move(container))).second)
+        return fail(Code::already_exists, Blame::user, "there is a container {} already", quoted(id));
+    return {};
+}
+
+Result<std::shared_ptr<LiveContainer>> Conversation::find_container(const std::string& id) {
+    auto state = state_.lock();
+    const auto found = state->containers.find(id);
+    if (found == state->containers.end())
+        return fail(Code::not_found, Blame::user, "no container {} was created", quoted(id));
+    return found->second;
+}
+
+Result<> Conversation::release_container(const std::string& id) {
+    std::shared_ptr<LiveContainer> container;
+    {
+        auto state = state_.lock();
+        const auto found = state->containers.find(id);
+        if (found == state->containers.end())
+            return fail(Code::not_found, Blame::user, "no container {} was created", quoted(id));
+        container = std::move(found->second);
+        state->containers.erase(found);
+    }
+    container->end();
+    return {};
 }
 
 Result<> Conversation::answer(Result<engine::FrontendResult> result) {

@@ -19,6 +19,21 @@
 
 namespace cooper::daemon {
 
+// A container and what runs in it. The first process is its init: when that ends the others are ended.
+class LiveContainer {
+public:
+    explicit LiveContainer(std::unique_ptr<engine::Container> container) : container_(std::move(container)) {}
+    // Runs it to its end; the stop of the call, of the container, or of its init ends it.
+    Result<ExitStatus> run(const engine::ContainerProcess& process, const Stop& stop);
+    [[nodiscard]] engine::Container& container() { return *container_; }
+    void end() { ended_.request_stop(); }
+
+private:
+    std::unique_ptr<engine::Container> container_;
+    StopSource ended_;
+    Guarded<bool> has_init_;
+};
+
 class Conversation {
 public:
     // The job outlives it.
@@ -32,6 +47,12 @@ public:
     std::string keep(const engine::ResultRef& ref);
     Result<engine::ResultRef> find(const std::string& id);
 
+    // Containers that the other side started, by the ids that it chose. They end with the conversation.
+    Result<> add_container(const std::string& id, std::unique_ptr<engine::Container> container);
+    Result<std::shared_ptr<LiveContainer>> find_container(const std::string& id);
+    // Ends its processes.
+    Result<> release_container(const std::string& id);
+
     // The second answer is an error; the first stays.
     Result<> answer(Result<engine::FrontendResult> result);
     Result<engine::FrontendResult> wait(const Stop& stop);
@@ -42,6 +63,7 @@ private:
     struct State {
         std::map<std::string, engine::ResultRef> refs;
         std::uint64_t next = 1;
+        std::map<std::string, std::shared_ptr<LiveContainer>> containers;
         std::optional<Result<engine::FrontendResult>> answer;
     };
     engine::BuildJob& job_;

@@ -3,6 +3,7 @@
 #include "base/text.hpp"
 #include "codec/path_match.hpp"
 #include "daemon/call_watcher.hpp"
+#include "daemon/detail/exec_stream.hpp"
 #include "daemon/usage.hpp"
 #include "daemon/wire.hpp"
 #include "filesync/packet.hpp"
@@ -103,6 +104,12 @@ Result<std::vector<filesync::Stat>> read_dir(const snapshot::Tree& tree, const s
     return out;
 }
 
+Result<filesync::Stat> stat_path(const snapshot::Tree& tree, const std::string& path) {
+    const auto found = TRY(tree.find(path, snapshot::FollowLast::yes));
+    if (!found) return not_there(path);
+    return stat_of(found->path.substr(found->path.rfind('/') + 1), found->node);
+}
+
 class Gateway final : public wire::LLBBridge::Service {
 public:
     Gateway(const GatewayParts& parts, std::shared_ptr<Conversation> conversation)
@@ -175,10 +182,7 @@ public:
                           wire::StatFileResponse* response) override {
         return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
             const auto tree = TRY(conversation.job().tree(TRY(conversation.find(request->ref())), stop));
-            const auto found = TRY(tree->find(request->path(), snapshot::FollowLast::yes));
-            if (!found) return not_there(request->path());
-            const std::size_t slash = found->path.rfind('/');
-            to_message(stat_of(found->path.substr(slash + 1), found->node), *response->mutable_stat());
+            to_message(TRY(stat_path(*tree, request->path())), *response->mutable_stat());
             return {};
         });
     }
@@ -283,7 +287,86 @@ public:
         });
     }
 
+    grpc::Status NewContainer(grpc::ServerContext* context, const wire::NewContainerRequest* request,
+                              wire::NewContainerResponse* /*response*/) override {
+        return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
+            if (request->containerid().empty()) return bad_input("a container needs an id");
+            pb::Op op;
+            op.mutable_exec()->mutable_meta()->add_args("-");
+            op.mutable_exec()->set_network(request->network());
+            *op.mutable_exec()->mutable_mounts() = request->mounts();
+            *op.mutable_exec()->mutable_meta()->mutable_extrahosts() = request->extrahosts();
+            const llb::Op parsed = TRY(llb::parse_op(op.SerializeAsString()));
+            const auto* exec = std::get_if<llb::ExecOp>(&parsed.body);
+            if (exec == nullptr || exec->mounts.size() != static_cast<std::size_t>(request->mounts_size()))
+                return bad_input("the mounts of container {} cannot be read", quoted(request->containerid()));
+            engine::ContainerSpec spec;
+            spec.network = exec->network;
+            spec.extra_hosts = exec->meta.extra_hosts;
+            spec.hostname = request->hostname();
+            bool has_root = false;
+            for (int i = 0; i < request->mounts_size(); ++i) {
+                const auto& mount = request->mounts(i);
+                has_root = has_root || mount.dest() == "/";
+                spec.mounts.push_back(
+                    {exec->mounts[static_cast<std::size_t>(i)], TRY(conversation.find(mount.resultid()))});
+            }
+            if (!has_root) return bad_input("container {} has no root", quoted(request->containerid()));
+            return conversation.add_container(request->containerid(),
+                                              TRY(conversation.job().start_container(std::move(spec), stop)));
+        });
+    }
+
+    grpc::Status ReleaseContainer(grpc::ServerContext* context, const wire::ReleaseContainerRequest* request,
+                                  wire::ReleaseContainerResponse* /*response*/) override {
+        return serve(*context, [&](Conversation& conversation, const Stop& /*stop*/) {
+            return conversation.release_container(request->containerid());
+        });
+    }
+
+    grpc::Status ExecProcess(grpc::ServerContext* context, detail::ExecMessages* messages) override {
+        return serve(*context, [&](Conversation& conversation, const Stop& stop) {
+            return detail::ExecStream(conversation, *messages).serve(stop);
+        });
+    }
+
+    grpc::Status ReadFileContainer(grpc::ServerContext* context, const wire::ReadFileRequest* request,
+                                   wire::ReadFileResponse* response) override {
+        return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
+            const auto tree = TRY(tree_of(conversation, request->ref(), request->mountindex(), stop));
+            response->set_data(
+                TRY(read_range(*tree, request->filepath(), request->range().offset(), request->range().length())));
+            return {};
+        });
+    }
+
+    grpc::Status ReadDirContainer(grpc::ServerContext* context, const wire::ReadDirRequest* request,
+                                  wire::ReadDirResponse* response) override {
+        return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
+            const auto tree = TRY(tree_of(conversation, request->ref(), request->mountindex(), stop));
+            for (const auto& stat : TRY(read_dir(*tree, request->dirpath(), request->includepattern())))
+                to_message(stat, *response->add_entries());
+            return {};
+        });
+    }
+
+    grpc::Status StatFileContainer(grpc::ServerContext* context, const wire::StatFileRequest* request,
+                                   wire::StatFileResponse* response) override {
+        return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
+            const auto tree = TRY(tree_of(conversation, request->ref(), request->mountindex(), stop));
+            to_message(TRY(stat_path(*tree, request->path())), *response->mutable_stat());
+            return {};
+        });
+    }
+
 private:
+    static Result<snapshot::TreeRef> tree_of(Conversation& conversation, const std::string& container, int mount,
+                                             const Stop& stop) {
+        if (mount < 0) return bad_input("invalid mount index {}", mount);
+        const auto live = TRY(conversation.find_container(container));
+        return live->container().tree(static_cast<std::size_t>(mount), stop);
+    }
+
     struct Asked {
         std::string reference;
         llb::Platform platform;
