@@ -51,6 +51,7 @@ struct Command {
 [[nodiscard]] std::vector<Command> all_commands();
 
 [[nodiscard]] std::vector<Command> build_commands();
+[[nodiscard]] std::vector<Command> ignore_commands();
 [[nodiscard]] std::vector<Command> image_commands();
 [[nodiscard]] std::vector<Command> run_commands();
 [[nodiscard]] std::vector<Command> system_commands();

@@ -4,6 +4,7 @@
 #include "codec/path_match.hpp"
 
 #include <algorithm>
+#include <fmt/format.h>
 
 namespace cooper::codec {
 
@@ -246,6 +247,7 @@ private:
 struct PatternMatcher::Pattern {
     enum class Type : std::uint8_t { exact, prefix, suffix, expression } type = Type::exact;
     bool exception = false;
+    std::size_t given = 0;  // index in what create was given
     std::string text;
     std::string below;  // text without a trailing "/**" or "/*", and '/', to compare with directories
     bool below_is_fixed = false;
@@ -345,11 +347,13 @@ PatternMatcher::~PatternMatcher() = default;
 Result<PatternMatcher> PatternMatcher::create(const std::vector<std::string>& patterns) {
     if (patterns.size() > kMaxPatterns) return bad_input("more than {} patterns", kMaxPatterns);
     PatternMatcher matcher;
-    for (const auto& given : patterns) {
+    for (std::size_t i = 0; i < patterns.size(); ++i) {
+        const std::string& given = patterns[i];
         const std::string_view trimmed = trim(given);
         if (trimmed.empty()) continue;
         if (trimmed.size() > kMaxPatternBytes) return bad_input("pattern is longer than {} bytes", kMaxPatternBytes);
         Pattern pattern;
+        pattern.given = i;
         pattern.text = clean_path(trimmed);
         if (pattern.text.front() == '!') {
             if (pattern.text.size() == 1) return bad_input("illegal exclusion pattern: \"!\"");
@@ -399,6 +403,28 @@ bool PatternMatcher::matches(std::string_view path, const ParentResults& parent,
     return matched;
 }
 
+PatternMatcher::Reason PatternMatcher::explain(std::string_view path) const {
+    Reason reason;
+    std::vector<std::string> first(patterns_.size());  // where each pattern began to hold
+    ParentResults known;
+    for (std::size_t slash = 0; slash != std::string_view::npos;) {
+        slash = path.find('/', slash + 1);
+        const std::string_view prefix = path.substr(0, slash);
+        ParentResults mine;
+        reason.matched = matches(prefix, known, mine);
+        for (std::size_t i = 0; i < patterns_.size(); ++i) {
+            if (mine.matched[i] && first[i].empty()) first[i] = prefix;
+        }
+        known = std::move(mine);
+    }
+    for (std::size_t i = 0; i < patterns_.size(); ++i) {
+        if (!known.matched[i]) continue;
+        reason.pattern = patterns_[i].given;
+        reason.at = first[i];
+    }
+    return reason;
+}
+
 bool PatternMatcher::empty() const { return patterns_.empty(); }
 bool PatternMatcher::has_exceptions() const { return has_exceptions_; }
 
@@ -412,24 +438,35 @@ bool PatternMatcher::may_except_below(std::string_view dir) const {
                        [&](const Pattern& pattern) { return pattern.exception && pattern.may_match_below(dir); });
 }
 
-std::vector<std::string> read_ignore_file(std::string_view text) {
-    std::vector<std::string> patterns;
+std::vector<IgnoreLine> read_ignore_lines(std::string_view text) {
+    std::vector<IgnoreLine> lines;
     if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
-    while (!text.empty()) {
+    for (std::size_t number = 1; !text.empty(); ++number) {
         const std::size_t end = text.find('\n');
         std::string_view line = text.substr(0, end);
         text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
         if (line.starts_with('#')) continue;
         line = trim(line);
         if (line.empty()) continue;
+        IgnoreLine read{.line = number, .text = std::string(line)};
         const bool exception = line.front() == '!';
         if (exception) line = trim(line.substr(1));
-        std::string pattern;
         if (!line.empty()) {
-            pattern = clean_path(line);
-            if (pattern.size() > 1 && pattern.front() == '/') pattern.erase(0, 1);
+            read.pattern = clean_path(line);
+            if (read.pattern.size() > 1 && read.pattern.front() == '/') read.pattern.erase(0, 1);
         }
-        patterns.push_back(exception ? "!" + pattern : pattern);
+        if (exception) read.pattern.insert(0, "!");
+        lines.push_back(std::move(read));
+    }
+    return lines;
+}
+
+Result<std::vector<std::string>> read_ignore_file(std::string_view text, std::string_view file) {
+    std::vector<std::string> patterns;
+    for (IgnoreLine& line : read_ignore_lines(text)) {
+        const auto good = PatternMatcher::create({line.pattern});
+        if (!good) return good.error().with_context(fmt::format("{}:{}", file, line.line));
+        patterns.push_back(std::move(line.pattern));
     }
     return patterns;
 }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,15 @@ public:
     // The incremental form: parent as it came out for the parent directory (empty at the top); fills mine.
     [[nodiscard]] bool matches(std::string_view path, const ParentResults& parent, ParentResults& mine) const;
 
+    // What a walk from the top finds out about path, with the reason: the last pattern that holds for it, and the
+    // path's own beginning (or all of it) that this pattern matched first. No pattern: nothing holds.
+    struct Reason {
+        bool matched = false;
+        std::optional<std::size_t> pattern;  // index in what create was given
+        std::string at;
+    };
+    [[nodiscard]] Reason explain(std::string_view path) const;
+
     [[nodiscard]] bool empty() const;
     [[nodiscard]] bool has_exceptions() const;
     // Whether something below dir could match a non-"!" pattern / a "!" exception although dir itself did not.
@@ -48,6 +58,13 @@ private:
 
 // The patterns of a .dockerignore file: UTF-8 byte order mark dropped, lines that begin with '#' and blank lines
 // skipped, trimmed, cleaned, one leading '/' removed (after '!', too).
-[[nodiscard]] std::vector<std::string> read_ignore_file(std::string_view text);
+struct IgnoreLine {
+    std::string pattern;
+    std::size_t line = 0;  // from 1
+    std::string text;      // as written, trimmed
+};
+[[nodiscard]] std::vector<IgnoreLine> read_ignore_lines(std::string_view text);
+// The patterns alone. One that is malformed is bad input that names file and line.
+[[nodiscard]] Result<std::vector<std::string>> read_ignore_file(std::string_view text, std::string_view file);
 
 }  // namespace cooper::codec

@@ -3,6 +3,8 @@
 #include "codec/path_match.hpp"
 
 #include <gtest/gtest.h>
+#include <map>
+#include <random>
 
 namespace cooper::codec {
 namespace {
@@ -214,11 +216,89 @@ TEST(PatternMatcher, HostilePatternsStayFast) {
     EXPECT_FALSE(PatternMatcher::create({std::string(5000, 'a')}));
 }
 
+// A tree of every path over a, b and c at most four deep, walked with and without the short cuts.
+class Pruning {
+public:
+    explicit Pruning(const PatternMatcher& matcher) : matcher_(matcher) {}
+
+    // Every path below dir that a walk shows which takes no short cuts must not be cut off by one.
+    void check(const std::string& dir, const PatternMatcher::ParentResults& known, int depth) {
+        for (const char* name : {"a", "b", "c"}) {
+            const std::string path = dir.empty() ? name : dir + "/" + name;
+            PatternMatcher::ParentResults mine;
+            const bool matched = matcher_.matches(path, known, mine);
+            for (std::size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+                const std::string above = path.substr(0, slash);
+                const bool kept = !matched && matched_.at(above);
+                const bool found = matched && !matched_.at(above);
+                EXPECT_TRUE(!kept || matcher_.may_except_below(above)) << path;
+                EXPECT_TRUE(!found || matcher_.may_match_below(above)) << path;
+            }
+            const auto reason = matcher_.explain(path);
+            EXPECT_EQ(reason.matched, matched) << path;
+            EXPECT_TRUE(reason.pattern || !matched) << path;
+            EXPECT_EQ(path.compare(0, reason.at.size(), reason.at), 0) << path;
+            matched_[path] = matched;
+            if (depth < 4) check(path, mine, depth + 1);
+        }
+    }
+
+private:
+    const PatternMatcher& matcher_;
+    std::map<std::string, bool> matched_;
+};
+
+TEST(PatternMatcher, ShortCutsOfAWalkLoseNothing) {
+    std::mt19937 random(20240229);  // NOLINT: the same patterns each time
+    const std::vector<std::string> pieces = {"a", "b", "c", "*", "**", "?", "[ab]", "a*", "*b", "**c"};
+    for (int round = 0; round < 400; ++round) {
+        std::vector<std::string> patterns;
+        for (std::size_t i = 0, n = 1 + random() % 4; i < n; ++i) {
+            std::string pattern = random() % 3 == 0 ? "!" : "";
+            for (std::size_t k = 0, m = 1 + random() % 3; k < m; ++k) {
+                pattern += (k == 0 ? "" : "/") + pieces[random() % pieces.size()];
+            }
+            patterns.push_back(std::move(pattern));
+        }
+        const auto matcher = PatternMatcher::create(patterns);
+        ASSERT_TRUE(matcher);
+        Pruning(*matcher).check("", {}, 1);
+        if (HasFailure()) FAIL() << ::testing::PrintToString(patterns);
+    }
+}
+
+TEST(PatternMatcher, ExplainsByTheLastPatternThatHolds) {
+    const auto matcher = PatternMatcher::create({"docs", "", "!docs/*.md", "*.log"});
+    ASSERT_TRUE(matcher);
+    const auto check = [&](std::string_view path, bool matched, std::optional<std::size_t> pattern,
+                           std::string_view at) {
+        const auto reason = matcher->explain(path);
+        EXPECT_EQ(reason.matched, matched) << path;
+        EXPECT_EQ(reason.pattern, pattern) << path;
+        EXPECT_EQ(reason.at, at) << path;
+    };
+    check("docs/a/b.txt", true, 0, "docs");
+    check("docs/x.md", false, 2, "docs/x.md");
+    check("docs/x.md/below", false, 2, "docs/x.md");
+    check("x.log", true, 3, "x.log");
+    check("src/x.log", false, std::nullopt, "");
+}
+
 TEST(IgnoreFile, ReadsAsDocker) {
     const std::vector<std::string> expected = {"a", "b/c", "!d/e", "!x", "#not", "lib", "!", ".", "/", "*.o"};
-    EXPECT_EQ(read_ignore_file("\xEF\xBB\xBF"
-                               "a\n# comment\n /b//c/ \n\n!d/./e\n!  /x\n  #not\r\n/lib\n!\n.\n/\n*.o"),
-              expected);
+    std::vector<std::string> patterns;
+    for (const auto& line : read_ignore_lines("\xEF\xBB\xBF"
+                                              "a\n# comment\n /b//c/ \n\n!d/./e\n!  /x\n  #not\r\n/lib\n!\n.\n/\n*.o")) {
+        patterns.push_back(line.pattern);
+    }
+    EXPECT_EQ(patterns, expected);
+}
+
+TEST(IgnoreFile, NamesTheLineOfAMalformedPattern) {
+    const auto patterns = read_ignore_file("a\n# c\n\nb[\n", ".dockerignore");
+    ASSERT_FALSE(patterns);
+    EXPECT_NE(patterns.error().to_string().find(".dockerignore:4"), std::string::npos);
+    EXPECT_EQ(*read_ignore_file("a\n\n!b", "x"), (std::vector<std::string>{"a", "!b"}));
 }
 
 }  // namespace

@@ -169,17 +169,18 @@ Result<BuildSource> load_build_source(const ContextOptions& options, const llb::
     if (source.context.remote) return source;
     // The ignore file beside the Dockerfile wins over the one of the context; they are not merged.
     std::optional<std::string> ignore;
+    std::string ignore_name = source.filename + ".dockerignore";
     if (!options.dockerfile_text) {
-        ignore =
-            TRY(bridge.read_local_file(options.local_dockerfile, source.filename + ".dockerignore", kMaxIgnoreFileBytes,
-                                       internal_name("load build definition from " + source.filename), stop));
+        ignore = TRY(bridge.read_local_file(options.local_dockerfile, ignore_name, kMaxIgnoreFileBytes,
+                                            internal_name("load build definition from " + source.filename), stop));
     }
     if (!ignore) {
-        ignore = TRY(bridge.read_local_file(options.local_context, ".dockerignore", kMaxIgnoreFileBytes,
+        ignore_name = ".dockerignore";
+        ignore = TRY(bridge.read_local_file(options.local_context, ignore_name, kMaxIgnoreFileBytes,
                                             internal_name("load .dockerignore"), stop));
     }
     source.context.has_ignore_file = ignore.has_value();
-    if (ignore) source.context.exclude_patterns = codec::read_ignore_file(*ignore);
+    if (ignore) source.context.exclude_patterns = TRY(codec::read_ignore_file(*ignore, ignore_name));
     return source;
 }
 

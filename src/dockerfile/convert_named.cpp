@@ -109,7 +109,7 @@ private:
         base.shared_key_hint =
             "context:" + context_.key + "-" + (shared == options_.local_shared_keys.end() ? "" : shared->second);
         base.session_id = session_of(options_, name);
-        if (ignore) base.exclude_patterns = codec::read_ignore_file(*ignore);
+        if (ignore) base.exclude_patterns = TRY(codec::read_ignore_file(*ignore, ".dockerignore"));
         base.constraints.set_name(title("load from client"));
         return LoadedContext{llb::deferred([name, base = std::move(base), paths = paths_] {
                                  llb::LocalOptions local_options = base;

@@ -11,8 +11,6 @@ namespace cooper::source {
 
 namespace {
 
-constexpr std::size_t kMaxIgnoreFileBytes = 10UL * 1024 * 1024;
-
 // Include patterns for paths that must be reachable: the path as written and where its links lead.
 Result<std::vector<std::string>> follow(const snapshot::Tree& tree, const std::vector<std::string>& paths) {
     std::vector<std::string> patterns;
@@ -85,18 +83,6 @@ Result<Digest> LocalContext::digest(std::span<const layer::ContentSelector> sele
 Result<> LocalContext::save() {
     if (stat_cache_file_.empty() || !digester_ || !digester_->take_learnt()) return {};
     return digester_->table().save(stat_cache_file_, key_);
-}
-
-Result<std::vector<std::string>> read_ignore_rules(const sys::RootedDir& context, std::string_view dockerfile) {
-    std::vector<std::string> files;
-    if (!dockerfile.empty()) files.push_back(std::string(dockerfile) + ".dockerignore");
-    files.emplace_back(".dockerignore");
-    for (const auto& file : files) {
-        const auto text = context.read_file(file, kMaxIgnoreFileBytes);
-        if (text) return codec::read_ignore_file(*text);
-        if (text.error().code() != Code::not_found) return text.error().with_context("read ignore file");
-    }
-    return std::vector<std::string>();
 }
 
 }  // namespace cooper::source

@@ -44,9 +44,4 @@ private:
     std::unique_ptr<layer::TreeDigester> digester_;
 };
 
-// Reads `<dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context root; none = empty.
-// dockerfile is relative to the context (or empty).
-[[nodiscard]] Result<std::vector<std::string>> read_ignore_rules(const sys::RootedDir& context,
-                                                                 std::string_view dockerfile);
-
 }  // namespace cooper::source

@@ -59,16 +59,6 @@ TEST_F(LocalContextTest, MistakesAreNamed) {
     EXPECT_FALSE(LocalContext::open({.host_path = host_ + "/c", .exclude = {"["}}));
 }
 
-TEST_F(LocalContextTest, IgnoreFileBesideTheDockerfileWins) {
-    const auto root = std::move(*sys::RootedDir::open_host(host_ + "/c"));
-    EXPECT_TRUE(read_ignore_rules(root, "Dockerfile")->empty());
-    write(".dockerignore", "general\n");
-    EXPECT_EQ(*read_ignore_rules(root, "Dockerfile"), std::vector<std::string>{"general"});
-    write("Dockerfile.dockerignore", "# own\n/special\n");
-    EXPECT_EQ(*read_ignore_rules(root, "Dockerfile"), std::vector<std::string>{"special"});
-    EXPECT_EQ(*read_ignore_rules(root, ""), std::vector<std::string>{"general"});
-}
-
 TEST_F(LocalContextTest, FollowPathsBringInWhatLinksLeadTo) {
     ASSERT_EQ(::mkdir((host_ + "/c/real").c_str(), 0755), 0);
     write("real/f", "f");
