@@ -11,7 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string_view text(reinterpret_cast<const char*>(data), size);
     const std::size_t cut = text.find('\0');
     std::vector<std::string> patterns;
-    for (auto& line : cooper::codec::read_ignore_lines(text.substr(0, cut))) patterns.push_back(std::move(line.pattern));
+    for (auto& line : cooper::codec::read_ignore_lines(text.substr(0, cut)))
+        patterns.push_back(std::move(line.pattern));
     const std::string path = cooper::codec::rooted_path(cut == std::string_view::npos ? "a/b" : text.substr(cut + 1));
     const std::string_view relative = std::string_view(path).substr(1);
     const auto matcher = cooper::codec::PatternMatcher::create(patterns);

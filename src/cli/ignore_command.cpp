@@ -43,7 +43,8 @@ public:
             out += fmt::format(": {}:{}: {}", rules_.file, line.line, line.text);
             if (reason.at != path) out += fmt::format(" (matches {})", reason.at);
         } else {
-            out += rules_.file.empty() ? ": there is no ignore file" : fmt::format(": no line of {} matches", rules_.file);
+            out +=
+                rules_.file.empty() ? ": there is no ignore file" : fmt::format(": no line of {} matches", rules_.file);
         }
         if (!there) out += " (there is no such file)";
         if (there && S_ISSOCK(st.st_mode)) out += " (a socket: never sent)";

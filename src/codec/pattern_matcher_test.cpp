@@ -287,8 +287,9 @@ TEST(PatternMatcher, ExplainsByTheLastPatternThatHolds) {
 TEST(IgnoreFile, ReadsAsDocker) {
     const std::vector<std::string> expected = {"a", "b/c", "!d/e", "!x", "#not", "lib", "!", ".", "/", "*.o"};
     std::vector<std::string> patterns;
-    for (const auto& line : read_ignore_lines("\xEF\xBB\xBF"
-                                              "a\n# comment\n /b//c/ \n\n!d/./e\n!  /x\n  #not\r\n/lib\n!\n.\n/\n*.o")) {
+    for (const auto& line :
+         read_ignore_lines("\xEF\xBB\xBF"
+                           "a\n# comment\n /b//c/ \n\n!d/./e\n!  /x\n  #not\r\n/lib\n!\n.\n/\n*.o")) {
         patterns.push_back(line.pattern);
     }
     EXPECT_EQ(patterns, expected);

@@ -78,8 +78,10 @@ Result<IgnoreRules> find_ignore_rules(const std::string& context, const std::str
     IgnoreRules rules;
     std::string file = dockerfile;
     // As for a build: from the working directory first, then in the context.
-    if (file.empty()) file = codec::join_path(context, "Dockerfile");
-    else if (::access(file.c_str(), F_OK) != 0 && !file.starts_with('/')) file = codec::join_path(context, file);
+    if (file.empty())
+        file = codec::join_path(context, "Dockerfile");
+    else if (::access(file.c_str(), F_OK) != 0 && !file.starts_with('/'))
+        file = codec::join_path(context, file);
     const std::string dir(codec::dir_name(file));
     const std::string name = std::string(codec::base_name(file)) + ".dockerignore";
     const std::string beside = dir == "." ? name : codec::join_path(dir, name);
