@@ -232,6 +232,9 @@ private:
     std::jthread runner_;
 };
 
+ExecStream::ExecStream(Conversation& conversation, ExecMessages& messages)
+    : conversation_(conversation), messages_(messages) {}
+
 ExecStream::~ExecStream() = default;
 
 void ExecStream::send(const wire::ExecMessage& message) {

@@ -17,7 +17,7 @@ using ExecMessages =
 
 class ExecStream {
 public:
-    ExecStream(Conversation& conversation, ExecMessages& messages) : conversation_(conversation), messages_(messages) {}
+    ExecStream(Conversation& conversation, ExecMessages& messages);
     ~ExecStream();
     // Until the client sends no more and all processes have ended.
     Result<> serve(const Stop& stop);
