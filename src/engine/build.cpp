@@ -84,8 +84,30 @@ Result<> Build::prepare_dockerfile_text() {
     return {};
 }
 
+namespace {
+
+// NAME or NAME::PLATFORM as it is looked up: an image's name as people write it, without ":latest".
+Result<std::string> context_key(const std::string& given) {
+    const std::size_t colons = given.find("::");
+    const auto named = TRY_CONTEXT(oci::Reference::parse_untagged(given.substr(0, colons)), "--build-context {}",
+                                   quoted(given));
+    std::string key = named.familiar();
+    if (key.ends_with(":latest")) key.resize(key.size() - 7);
+    if (colons == std::string::npos) return key;
+    const oci::Platform platform =
+        TRY_CONTEXT(oci::parse_platform(given.substr(colons + 2)), "--build-context {}", quoted(given));
+    return key + "::" + oci::format_platform_all(oci::normalize(platform));
+}
+
+bool is_address(const std::string& value) {
+    return value.starts_with("docker-image:") || value.starts_with("git@") || value.find("://") != std::string::npos;
+}
+
+}  // namespace
+
 Result<> Build::prepare_named_contexts() {
-    for (const auto& [name, value] : request_.named_contexts) {
+    for (const auto& [given, value] : request_.named_contexts) {
+        const std::string name = TRY(context_key(given));
         std::string& option = options_["context:" + name];
         if (value.starts_with("oci-layout://")) {
             std::string path = value.substr(13);
@@ -104,16 +126,19 @@ Result<> Build::prepare_named_contexts() {
             const std::string id = "layout-" + std::to_string(offers_.layouts.size());
             offers_.layouts["oci:" + id] = path;
             option = "oci-layout://" + id + "@" + target.digest.to_string();
-        } else if (value.starts_with("docker-image:") || value.find("://") != std::string::npos ||
-                   value.starts_with("git@")) {
+        } else if (is_address(value)) {
             option = value;
         } else {
             struct stat st{};
-            if (::stat(value.c_str(), &st) != 0)
-                return fail_errno(errno, fmt::format("build context {}: {}", name, value));
+            if (::stat(value.c_str(), &st) != 0) {
+                return fail_errno(errno, fmt::format("build context {}: {}", name, value))
+                    .with_hint("a context is a directory, a git or http URL, docker-image://REF or oci-layout://DIR");
+            }
             if (!S_ISDIR(st.st_mode)) return bad_input("build context {}: {} is not a directory", name, value);
-            offers_.directories[name] = value;
-            option = "local:" + name;
+            // "context" and "dockerfile" are the build's own directories.
+            const std::string local = name == "context" || name == "dockerfile" ? "_" + name : name;
+            offers_.directories[local] = value;
+            option = "local:" + local;
         }
     }
     return {};
