@@ -1,11 +1,30 @@
 #include "base/text.hpp"
 #include "cli/command.hpp"
+#include "dockerfile/source_text.hpp"
 
 #include <algorithm>
 #include <fmt/format.h>
 #include <unistd.h>
 
 namespace cooper::cli {
+
+namespace {
+
+// The lines of the mistake: as they come, or cut out of the file that a daemon sent along.
+std::string excerpt_text(const Error& error) {
+    if (const auto* excerpt = error.find_detail<Excerpt>()) return excerpt->text;
+    const auto* source = error.find_detail<SourceText>();
+    if (source == nullptr || source->text == nullptr) return {};
+    std::vector<dockerfile::Lines> lines;
+    for (const auto& detail : error.details()) {
+        const auto* range = std::get_if<SourceRange>(&detail);
+        if (range == nullptr || range->file != source->file || range->first_line <= 0) continue;
+        lines.push_back({.first = range->first_line, .last = std::max(range->first_line, range->last_line)});
+    }
+    return dockerfile::excerpt(source->file, *source->text, lines);
+}
+
+}  // namespace
 
 void print_error(const Error& error) {
     const bool color = ::isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr;
@@ -15,7 +34,7 @@ void print_error(const Error& error) {
         for (const auto& line : split(trim(tail->text), '\n')) text += line + "\n";
         text += "------\n";
     }
-    if (const auto* excerpt = error.find_detail<Excerpt>()) text += excerpt->text;
+    text += excerpt_text(error);
     text += color ? "\x1b[1;31merror:\x1b[0m " : "error: ";
     text += error.to_string() + "\n";
     if (!error.hint().empty()) text += (color ? "\x1b[36mhint:\x1b[0m " : "hint: ") + error.hint() + "\n";
