@@ -109,6 +109,20 @@ Result<> write_file(session::Session& session, const ExportSpec& spec, const exp
     return std::move(file).commit();
 }
 
+// An OCI layout at the client: it takes the blobs, and writes index.json itself when it has our answer.
+Result<> send_layout(session::Session& session, exporter::Packer& packer, const exporter::PackedImage& image,
+                     const Stop& stop) {
+    static constexpr const char* kStore = "export";
+    for (const auto& layer : image.layers) {
+        const auto source = TRY(packer.open_layer(layer, stop));
+        TRY(session.write_content(kStore, layer.blob.digest, layer.blob.size, *source, stop));
+    }
+    StringSource config(image.config_bytes);
+    TRY(session.write_content(kStore, image.config.digest, image.config.size, config, stop));
+    StringSource manifest(image.manifest_bytes);
+    return session.write_content(kStore, image.manifest.digest, image.manifest.size, manifest, stop);
+}
+
 Result<sys::RootedDir> make_directory(const std::string& path) {
     if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, path);
     return sys::RootedDir::open_host(path);
@@ -191,7 +205,7 @@ Result<> LocalJob::export_image(Exporting& e) {
                                                                         : exporter::ArchiveFormat::docker;
         const std::vector<exporter::ArchiveImage> images = {{packed, e.options.names}};
         if (!e.options.tar) {
-            if (e.to_client()) return bad_input("tar=false needs a destination directory of this machine");
+            if (e.to_client()) return send_layout(session(), packer, packed, e.stop);
             const auto dest = TRY(make_directory(e.options.dest));
             return exporter::write_layout(packer, images, format, dest, e.progress(), e.stop);
         }
