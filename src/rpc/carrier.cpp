@@ -4,6 +4,7 @@
 #include "rpc/status.hpp"
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <fcntl.h>
@@ -132,12 +133,20 @@ class HandlerCarrier final : public Carrier {
 public:
     HandlerCarrier(grpc::ServerContext& context, grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>& stream)
         : context_(context), stream_(stream) {}
-    Result<bool> receive_into(int socket) override { return receive_message(stream_, socket); }
+    Result<bool> receive_into(int socket) override {
+        const bool more = TRY(receive_message(stream_, socket));
+        if (!more) peer_ended_ = true;
+        return more;
+    }
     Result<bool> send_from(int socket) override { return send_message(stream_, socket); }
-    void finish_sending() override { abort(); }
+    // A peer that has ended its half gets the handler's status; another one does not know that it should.
+    void finish_sending() override {
+        if (!peer_ended_) abort();
+    }
     void abort() override { context_.TryCancel(); }
 
 private:
+    std::atomic<bool> peer_ended_ = false;
     grpc::ServerContext& context_;
     grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>& stream_;
 };

@@ -28,7 +28,8 @@ public:
 };
 
 // A server's side of a call whose messages are BuildKit's BytesMessage, received and sent as they are. The context and
-// the stream must outlive it. finish_sending() cancels the call: a handler has no other way to say it while it reads.
+// the stream must outlive it. finish_sending() cancels the call of a peer that still sends: a handler has no other way
+// to say it while it reads.
 [[nodiscard]] std::unique_ptr<Carrier> carry_in_handler(
     grpc::ServerContext& context, grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>& stream);
 

@@ -184,6 +184,14 @@ TEST_F(TunnelTest, ADyingClientFailsTheCallsToItAndNothingElse) {
     while (session_->ended == 0) std::this_thread::yield();
 }
 
+TEST_F(TunnelTest, AClientThatLeavesInOrderIsToldThatAllIsWell) {
+    serve([](Joint&, const std::shared_ptr<grpc::Channel>&) {});
+    const auto call = RawCall::start(daemon_, kSession, {}, {});
+    ASSERT_TRUE(call->close_write());
+    const auto end = call->finish();
+    EXPECT_TRUE(end) << end.error().to_string();
+}
+
 TEST_F(TunnelTest, TheDaemonEndsASession) {
     SecretService secrets;
     serve([](Joint& joint, const std::shared_ptr<grpc::Channel>& client) {
