@@ -1,5 +1,6 @@
 // A client's session as a build sees it: gRPC in a tunnel in gRPC over a unix socket, both ends in this process.
-// context_one_big_file and export_file (MB/s), context_small_files and context_unchanged (files/s), questions (us each).
+// context_one_big_file and export_file (MB/s), context_small_files and context_unchanged (files/s), questions (us
+// each).
 //     session_bench FOLDER [MEGABYTES] [FILES]
 #include "base/clock.hpp"
 #include "daemon/detail/call_packets.hpp"
@@ -65,8 +66,7 @@ std::unique_ptr<grpc::Service> client_service() {
               TRY(filesync::send(packets, {{.name = "", .tree = tree}}, {}, {}));
               return {};
           }},
-         {"/moby.filesync.v1.FileSend/DiffCopy",
-          [](rpc::MessageStream& stream, const rpc::Metadata&) -> Result<> {
+         {"/moby.filesync.v1.FileSend/DiffCopy", [](rpc::MessageStream& stream, const rpc::Metadata&) -> Result<> {
               std::string message;
               while (TRY(stream.read(message))) TRY(rpc::unwrap_bytes(message));
               return {};
@@ -140,15 +140,17 @@ int main(int argc, char** argv) {
     std::printf("context_small_files  %8.0f files/s\n", files / transfer(small));
     std::printf("context_unchanged    %8.0f files/s\n", files / transfer(small));
     std::printf("export_file          %8.0f MB/s\n", megabytes / seconds_of([&] {
-        const std::string piece(1'000'000, 'y');
-        const auto out = must(session->export_file(0, {}, {}));
-        for (int i = 0; i < megabytes; ++i) must(out->write(as_bytes(piece)));
-        must(out->finish());
-    }));
+                                                         const std::string piece(1'000'000, 'y');
+                                                         const auto out = must(session->export_file(0, {}, {}));
+                                                         for (int i = 0; i < megabytes; ++i)
+                                                             must(out->write(as_bytes(piece)));
+                                                         must(out->finish());
+                                                     }));
     constexpr int kQuestions = 1000;
-    std::printf("questions            %8.0f us each\n", 1e6 / kQuestions * seconds_of([&] {
-        for (int i = 0; i < kQuestions; ++i) must(session->check_health(std::chrono::seconds(5), {}));
-    }));
+    std::printf("questions            %8.0f us each\n",
+                1e6 / kQuestions * seconds_of([&] {
+                    for (int i = 0; i < kQuestions; ++i) must(session->check_health(std::chrono::seconds(5), {}));
+                }));
     joint->close();
     return 0;
 }
