@@ -1,0 +1,1 @@
+cooper_fuzzer(error_details error_details.cpp cooper_rpc)
