@@ -17,8 +17,8 @@ constexpr std::string_view kPrefix = "frontend.";
 
 // Names as they are typed, without the prefix.
 const std::vector<std::string>& call_names() {
-    static const std::vector<std::string> kNames = {"build",   "check",   "lint",
-                                                    "outline", "targets", "subrequests.describe"};
+    static const std::vector<std::string> kNames = {
+        "build", "check", "lint", "outline", "targets", "subrequests.describe", "convertllb"};
     return kNames;
 }
 
@@ -108,7 +108,7 @@ Result<BuildCall> parse_call(std::string_view flag) {
 Result<int> print_answer(const BuildCall& call, const std::map<std::string, std::string>& answer,
                          const CalledFile& file) {
     if (call.request == dockerfile::kRequestLint) return print_checks(call, answer, file);
-    if (call.format == CallFormat::json) {
+    if (call.format == CallFormat::json || !answer.contains("result.txt")) {
         fmt::print("{}\n", at(answer, "result.json"));
     } else {
         fmt::print("{}", at(answer, "result.txt"));

@@ -4,7 +4,7 @@
 #include "cli/command.hpp"
 #include "codec/path_match.hpp"
 #include "sys/fd.hpp"
-#include "sys/rooted_dir.hpp"
+#include "sys/temp_dir.hpp"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -162,27 +162,6 @@ std::string metadata_json(const engine::BuildResponse& response) {
     return text + "\n}\n";
 }
 
-// A state directory for one question, when there is none that may be written.
-class PassingRoot {
-public:
-    PassingRoot() = default;
-    PassingRoot(const PassingRoot&) = delete;
-    PassingRoot& operator=(const PassingRoot&) = delete;
-    ~PassingRoot() {
-        if (!path_.empty()) static_cast<void>(sys::remove_tree_at(AT_FDCWD, path_));
-    }
-    Result<std::string> make() {
-        const char* tmp = std::getenv("TMPDIR");
-        std::string pattern = std::string(tmp != nullptr && *tmp != '\0' ? tmp : "/tmp") + "/cooper-call-XXXXXX";
-        if (::mkdtemp(pattern.data()) == nullptr) return fail_errno(errno, "temporary state directory " + pattern);
-        path_ = pattern;
-        return path_;
-    }
-
-private:
-    std::string path_;
-};
-
 bool is_unwritable(const Error& error) {
     const auto* number = error.find_detail<Errno>();
     if (number == nullptr) return false;
@@ -191,13 +170,15 @@ bool is_unwritable(const Error& error) {
 
 // A question changes nothing, so it is answered to those, too, who may not write the state.
 Result<std::unique_ptr<engine::Engine>> open_for_call(const Session& session, engine::Config config,
-                                                      PassingRoot& passing) {
+                                                      sys::TempDir& passing) {
     const auto root = engine::choose_root(session.global.root, config);
     if (root) {
         auto engine = engine::Engine::open(*root, config);
         if (engine || !is_unwritable(engine.error())) return engine;
     }
-    return engine::Engine::open(TRY(passing.make()), std::move(config));
+    const char* tmp = std::getenv("TMPDIR");
+    passing = TRY(sys::TempDir::create(tmp != nullptr && *tmp != '\0' ? tmp : "/tmp", "cooper-call-"));
+    return engine::Engine::open(passing.path(), std::move(config));
 }
 
 CalledFile called_file(const BuildFlags& flags, const engine::BuildRequest& request) {
@@ -232,7 +213,7 @@ Result<engine::BuildResponse> run_build(const engine::BuildRequest& request, con
 Result<int> answer(const BuildFlags& flags, const BuildCall& call, engine::BuildRequest request, ProgressMode progress,
                    Session& session) {
     request.call = call.request;
-    PassingRoot passing;
+    sys::TempDir passing;  // when there is no state that may be written
     const auto open = [&]() -> Result<std::unique_ptr<engine::Engine>> {
         return open_for_call(session, TRY(session.config()), passing);
     };

@@ -6,6 +6,8 @@
 #include "dockerfile/instructions.hpp"
 #include "dockerfile/parse.hpp"
 #include "dockerfile/runes.hpp"
+#include "llb/marshal.hpp"
+#include "llb/proto_json.hpp"
 
 #include <algorithm>
 #include <array>
@@ -241,10 +243,61 @@ Result<SubrequestAnswer> checks(const std::string& text, const ConvertOptions& o
                             {"version", kVersion}};
 }
 
+// --- convertllb ---
+
+void put_metadata(AnswerJson& out, const llb::OpMetadata& metadata) {
+    codec::GoJson& json = out.json();
+    json.begin_object();
+    if (metadata.ignore_cache) json.key("ignore_cache").boolean(true);
+    if (!metadata.description.empty()) json.key("description").map(metadata.description);
+    if (metadata.export_cache) {
+        json.key("export_cache").begin_object();
+        if (*metadata.export_cache) json.key("Value").boolean(true);
+        json.end_object();
+    }
+    if (!metadata.caps.empty()) {
+        json.key("caps").begin_object();
+        for (const auto& [name, value] : metadata.caps) json.key(name).boolean(value);
+        json.end_object();
+    }
+    if (const auto& group = metadata.progress_group) {
+        json.key("progress_group").begin_object();
+        out.optional("id", group->id);
+        out.optional("name", group->name);
+        if (group->weak) json.key("weak").boolean(true);
+        json.end_object();
+    }
+    json.end_object();
+}
+
+Result<SubrequestAnswer> converted(const std::string& text, const ConvertOptions& options, frontend::Bridge& bridge,
+                                   Stop stop) {
+    const BuildPlan plan = TRY(to_llb(text, options, bridge, std::move(stop)));
+    std::map<std::string, const std::string*> ops;
+    for (const std::string& op : plan.definition.ops) ops[llb::op_digest(op).to_string()] = &op;
+    AnswerJson out;
+    codec::GoJson& json = out.json();
+    json.begin_object().key("def").begin_object();
+    for (const auto& [digest, op] : ops) {
+        json.key(digest);
+        TRY(llb::put_proto_json(json, *op));
+    }
+    json.end_object().key("metadata").begin_object();
+    for (const auto& [digest, metadata] : plan.definition.metadata) {
+        json.key(digest);
+        put_metadata(out, metadata);
+    }
+    json.end_object().key("source");
+    llb::put_proto_json(json, plan.definition.source.value_or(llb::SourceMap{}));
+    json.end_object();
+    return SubrequestAnswer{{"result.json", out.take()}, {"version", "0.1.0"}};
+}
+
 }  // namespace
 
 bool is_subrequest(std::string_view id) {
-    return id == kRequestDescribe || id == kRequestOutline || id == kRequestTargets || id == kRequestLint;
+    return id == kRequestDescribe || id == kRequestOutline || id == kRequestTargets || id == kRequestLint ||
+           id == kRequestConvertLlb;
 }
 
 Result<SubrequestAnswer> answer_subrequest(std::string_view id, const std::string& dockerfile,
@@ -253,6 +306,7 @@ Result<SubrequestAnswer> answer_subrequest(std::string_view id, const std::strin
     if (id == kRequestTargets) return targets(dockerfile, options);
     if (id == kRequestOutline) return outline(dockerfile, options, bridge, std::move(stop));
     if (id == kRequestLint) return checks(dockerfile, options, bridge, std::move(stop));
+    if (id == kRequestConvertLlb) return converted(dockerfile, options, bridge, std::move(stop));
     return fail(Code::unimplemented, Blame::user, "unsupported request {}", id);
 }
 
