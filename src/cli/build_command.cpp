@@ -22,7 +22,9 @@ namespace {
 struct BuildFlags {
     std::vector<std::string> tags, build_args, labels, secrets, ssh, contexts, add_hosts, outputs, allow, ulimits,
         no_cache_filter, platforms;
-    std::string file, target, network = "default", iidfile, metadata_file, progress, context, shm_size, cgroup_parent;
+    std::string file, target, network = "default", iidfile, metadata_file, progress, context, shm_size, cgroup_parent,
+                              memory, memory_swap;
+    std::map<std::string, std::string> limits;  // by their frontend options
     bool no_cache = false, pull = false, push = false, load = false, quiet = false, ignored = false;
     std::size_t jobs = 0;
     std::string provenance, sbom;
@@ -105,7 +107,11 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
         for (auto& stage : split(one, ',')) request.no_cache_filter.push_back(std::move(stage));
     }
     request.pull = flags.pull;
-    request.allow = flags.allow;
+    for (const auto& one : flags.allow) {
+        // What a device is called may hold a comma.
+        const bool whole = one.starts_with("device=");
+        for (auto& right : whole ? std::vector{one} : split(one, ',')) request.allow.push_back(std::move(right));
+    }
     request.ulimits = flags.ulimits;
     request.cgroup_parent = flags.cgroup_parent;
     for (const auto& one : flags.build_args) TRY(parse_build_arg(one, request.build_args));
@@ -132,6 +138,14 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
         request.network = engine::NetworkMode::none;
     } else if (flags.network != "default" && flags.network != "sandbox") {
         return bad_input("--network {}: want default, none or host", quoted(flags.network));
+    }
+    for (const auto& [name, value] : flags.limits) {
+        if (!value.empty()) request.limits[name] = value;
+    }
+    if (!flags.memory.empty()) request.limits["memory"] = std::to_string(TRY(parse_memory(flags.memory)));
+    if (!flags.memory_swap.empty()) {
+        request.limits["memswap"] =
+            flags.memory_swap == "-1" ? flags.memory_swap : std::to_string(TRY(parse_memory(flags.memory_swap)));
     }
     if (!flags.shm_size.empty()) request.shm_size_bytes = TRY(parse_memory(flags.shm_size));
     if (flags.push) {
@@ -291,10 +305,9 @@ Action setup_build(CLI::App& app) {
     app.add_option("--network", flags->network,
                    "Network of RUN: default, none or host (host needs --allow network.host)")
         ->type_name("MODE");
-    app.add_option("--allow", flags->allow, "Grant network.host or security.insecure")
+    app.add_option("--allow", flags->allow, "Grant network.host, security.insecure or device[=NAME]")
         ->type_name("ENTITLEMENT")
-        ->allow_extra_args(false)
-        ->delimiter(',');
+        ->allow_extra_args(false);
     app.add_option("--label", flags->labels, "Label of the image")->type_name("KEY=VALUE")->allow_extra_args(false);
     app.add_option("--iidfile", flags->iidfile, "Write the image id to this file")->type_name("FILE");
     app.add_option("--metadata-file", flags->metadata_file, "Write what was built as JSON to this file")
@@ -307,6 +320,15 @@ Action setup_build(CLI::App& app) {
         ->type_name("LIMIT")
         ->allow_extra_args(false);
     app.add_option("--cgroup-parent", flags->cgroup_parent, "Parent cgroup of RUN")->type_name("NAME");
+    app.add_option("-m,--memory", flags->memory, "Memory of RUN")->type_name("BYTES");
+    app.add_option("--memory-swap", flags->memory_swap, "Memory and swap of RUN together; -1 is without end")
+        ->type_name("BYTES");
+    app.add_option("-c,--cpu-shares", flags->limits["cpushares"], "Share of the processors for RUN [1024]")
+        ->type_name("N");
+    app.add_option("--cpu-period", flags->limits["cpuperiod"], "Period of --cpu-quota [100000]")->type_name("US");
+    app.add_option("--cpu-quota", flags->limits["cpuquota"], "Processor time for RUN in each period")->type_name("US");
+    app.add_option("--cpuset-cpus", flags->limits["cpusetcpus"], "Processors for RUN: 0-2,4")->type_name("LIST");
+    app.add_option("--cpuset-mems", flags->limits["cpusetmems"], "Memory nodes for RUN: 0-1")->type_name("LIST");
     app.add_option("-j,--jobs", flags->jobs, "Steps that may run at the same time [cores]")->type_name("N");
     app.add_option("CONTEXT", flags->context, "Directory, git or http URL, or - for standard input")->required();
     // Flags that docker build accepts and that change nothing here.

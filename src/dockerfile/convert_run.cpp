@@ -180,11 +180,6 @@ Result<> Dispatcher::dispatch(RunCommand& run) {
             if (out) options.mounts.push_back(std::move(*out));
         }
     }
-    // Only the labs channel of the Dockerfile language has it (D077).
-    if (!run.devices.empty()) {
-        return bad_input("RUN --device={} is not supported", run.devices.front().name)
-            .with_hint("devices for all steps are given with the build, not in the Dockerfile");
-    }
     if (run.security == RunSecurity::insecure) options.security = llb::SecurityMode::insecure;
     if (run.network == RunNetwork::none) options.network = llb::NetMode::none;
     if (run.network == RunNetwork::host) options.network = llb::NetMode::host;
@@ -193,6 +188,8 @@ Result<> Dispatcher::dispatch(RunCommand& run) {
     options.proxy = shared_.proxy;
     options.ulimits = build.ulimits;
     options.devices = build.devices;
+    for (const RunDevice& device : run.devices)
+        options.devices.push_back({.name = device.name, .optional = !device.required});
     options.extra_hosts = build.extra_hosts;
     options.cgroup_parent = build.cgroup_parent;
     if (build.shm_size_bytes > 0) {

@@ -555,11 +555,12 @@ TEST(ToLlb, ChecksAreHeard) {
     EXPECT_TRUE(to_llb("# check=error=true\n" + text, {.check_options = "skip=all"}, bridge, Stop{}));
 }
 
-TEST(ToLlb, DevicesAreRefused) {
-    FakeBridge bridge;
-    const auto plan = to_llb("FROM alpine:3\nRUN --device=vendor.com/gpu=all true\n", {}, bridge, Stop{});
-    ASSERT_FALSE(plan);
-    EXPECT_NE(plan.error().to_string().find("RUN --device=vendor.com/gpu=all is not supported"), std::string::npos);
+TEST(ToLlb, DevicesAndTheirNeed) {
+    const BuildPlan plan = plan_of("FROM alpine:3\nRUN --device=a.com/b=c --device=name=a.com/d,required true\n");
+    const auto graph = llb::load(plan.definition);
+    ASSERT_TRUE(graph);
+    const auto& exec = std::get<llb::ExecOp>(graph->vertices.back().op.body);
+    EXPECT_EQ(exec.cdi_devices, (std::vector<llb::CdiDevice>{{"a.com/b=c", true}, {"a.com/d", false}}));
 }
 
 TEST(Texts, LikeGo) {

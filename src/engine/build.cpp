@@ -2,6 +2,7 @@
 
 #include "base/text.hpp"
 #include "codec/base64.hpp"
+#include "engine/entitlements.hpp"
 #include "source/oci_layout.hpp"
 
 #include <algorithm>
@@ -171,11 +172,13 @@ Result<> Build::prepare_options() {
     if (request_.network == NetworkMode::none) options_["force-network-mode"] = "none";
     if (request_.shm_size_bytes > 0) options_["shm-size"] = std::to_string(request_.shm_size_bytes);
     if (!request_.ulimits.empty()) options_["ulimit"] = join(request_.ulimits, ",");
+    for (const auto& [name, value] : request_.limits) options_[name] = value;
     if (!request_.cgroup_parent.empty()) options_["cgroup-parent"] = request_.cgroup_parent;
     return {};
 }
 
 Result<BuildResponse> Build::run() {
+    TRY(Entitlements::parse(request_.allow));
     TRY(prepare_context());
     TRY(prepare_options());
     for (const auto& secret : request_.secrets) offers_.secrets[secret.id] = {secret.file, secret.env};

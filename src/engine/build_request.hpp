@@ -70,10 +70,13 @@ struct BuildRequest {
     std::vector<SshSpec> ssh;
     std::vector<std::pair<std::string, std::string>> add_hosts;  // name, address or "host-gateway"
     NetworkMode network = NetworkMode::sandbox;
-    std::vector<std::string> allow;  // entitlements: network.host, security.insecure
+    std::vector<std::string> allow;  // entitlements: network.host, security.insecure, device[=NAME[,alias=NAME]]
     std::int64_t shm_size_bytes = 0;
     std::vector<std::string> ulimits;  // name=soft[:hard]
     std::string cgroup_parent;
+    // Limits of every step by their frontend options: memory, memswap, cpushares, cpuperiod, cpuquota,
+    // cpusetcpus, cpusetmems.
+    std::map<std::string, std::string> limits;
 
     std::vector<std::string> tags;
     std::vector<ExportSpec> exports;  // empty = keep as an image when tagged, else only in the cache

@@ -149,6 +149,11 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
                     return reader.unknown(limit_node, limit.str(), {"max-layer-size", "max-layer-files"});
                 }
             }
+        } else if (key == "cdi" && node.is_table()) {
+            for (const auto& [cdi_name, cdi_node] : *node.as_table()) {
+                if (cdi_name.str() != "spec-dirs") return reader.unknown(cdi_node, cdi_name.str(), {"spec-dirs"});
+                TRY(reader.value(cdi_node, cdi_name.str(), config.cdi_spec_dirs));
+            }
         } else if (key == "gc" && node.is_table()) {
             TRY(read_gc(reader, *node.as_table(), config.gc));
         } else if (key == "registry" && node.is_table()) {
@@ -158,8 +163,8 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
                 config.registries[std::string(host.str())] = TRY(read_registry(reader, *host_node.as_table()));
             }
         } else {
-            return reader.unknown(node, key,
-                                  {"root", "oci-runtime", "jobs", "docker-config", "dns", "limits", "gc", "registry"});
+            return reader.unknown(
+                node, key, {"root", "oci-runtime", "jobs", "docker-config", "dns", "limits", "cdi", "gc", "registry"});
         }
     }
     return config;

@@ -36,6 +36,7 @@ struct Config {
     std::uint64_t max_layer_bytes = 64ULL << 30;  // limit of one unpacked layer
     std::uint64_t max_layer_files = 10'000'000;
     std::vector<std::string> dns;
+    std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};  // later ones win
 };
 
 // A missing file is not_found.

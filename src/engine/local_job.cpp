@@ -4,6 +4,7 @@
 #include "dockerfile/frontend.hpp"
 #include "dockerfile/parse.hpp"
 #include "engine/context_size.hpp"
+#include "engine/entitlements.hpp"
 #include "llb/cache_digest.hpp"
 #include "ops/container.hpp"
 #include "ops/exec_op.hpp"
@@ -53,17 +54,32 @@ const Clock& LocalJob::clock() const { return engine_.clock_; }
 // --- results ---
 
 Result<> LocalJob::check_entitlements(llb::NetMode network, llb::SecurityMode security, const std::string& step) const {
-    const auto allowed = [&](std::string_view name) {
-        return std::ranges::find(options_.entitlements, name) != options_.entitlements.end();
-    };
-    const auto refuse = [&](std::string_view name) {
-        return fail(Code::permission_denied, Blame::user, "{} is not allowed: {}", name, step)
-            .with_hint(fmt::format("add --allow {} if you trust this Dockerfile", name));
-    };
-    if (network == llb::NetMode::host && !allowed("network.host")) return refuse("network.host");
-    if (security == llb::SecurityMode::insecure && !allowed("security.insecure")) return refuse("security.insecure");
-    return {};
+    const Entitlements rights = TRY(Entitlements::parse(options_.entitlements));
+    return rights.check(network, security, step);
 }
+
+Result<run::DeviceEdits> LocalJob::devices_of(const llb::ExecOp& exec, const std::string& step) const {
+    if (exec.cdi_devices.empty()) return run::DeviceEdits{};
+    const Entitlements rights = TRY(Entitlements::parse(options_.entitlements));
+    const run::CdiDevices known = run::CdiDevices::load(engine_.config_.cdi_spec_dirs);
+    const std::vector<std::string> names = TRY(rights.devices(exec.cdi_devices, known, step));
+    return known.edits(names);
+}
+
+namespace {
+
+run::Resources to_run(const std::optional<llb::LinuxResources>& resources) {
+    if (!resources) return {};
+    return {.memory_bytes = resources->memory_bytes,
+            .memory_swap_bytes = resources->memory_swap_bytes,
+            .cpu_shares = resources->cpu_shares,
+            .cpu_period_us = resources->cpu_period_us,
+            .cpu_quota_us = resources->cpu_quota_us,
+            .cpuset_cpus = resources->cpuset_cpus,
+            .cpuset_mems = resources->cpuset_mems};
+}
+
+}  // namespace
 
 Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& vertex) {
     ops::Environment& environment = workshop_->environment();
@@ -76,8 +92,10 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
         llb::OpCacheInfo cache = TRY(llb::cache_info(vertex.op, to_llb(platform)));
         if (const auto* exec = std::get_if<llb::ExecOp>(&vertex.op.body)) {
             TRY(check_entitlements(exec->network, exec->security, vertex.name));
+            run::DeviceEdits devices = TRY(devices_of(*exec, vertex.name));
             op = std::make_shared<ops::ExecOp>(
-                environment, ops::ExecParts{*exec, std::move(cache), vertex.name, vertex.metadata.ignore_cache});
+                environment, ops::ExecParts{*exec, std::move(cache), vertex.name, vertex.metadata.ignore_cache,
+                                            to_run(vertex.metadata.linux_resources), std::move(devices)});
         } else if (const auto* file = std::get_if<llb::FileOp>(&vertex.op.body)) {
             op = std::make_shared<ops::FileOp>(environment, *file, vertex.op.inputs.size(), std::move(cache),
                                                vertex.name);

@@ -6,6 +6,7 @@
 #include "engine/recorder.hpp"
 #include "engine/workshop.hpp"
 #include "llb/load.hpp"
+#include "run/cdi.hpp"
 #include "solver/solver.hpp"
 
 #include <map>
@@ -79,6 +80,8 @@ private:
     Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
     // The one place that says who may have the host's network or no sandbox.
     Result<> check_entitlements(llb::NetMode network, llb::SecurityMode security, const std::string& name) const;
+    // What a step gets for the devices it asks for, when it may have them.
+    Result<run::DeviceEdits> devices_of(const llb::ExecOp& exec, const std::string& step) const;
     Result<solver::SharedResult> build(const ResultRef& ref, const Stop& stop);
     Result<FrontendResult> call_dockerfile(const SolveCall& call, const Stop& stop);
     Result<FrontendResult> call_image(const SolveCall& call, const Stop& stop);

@@ -156,12 +156,8 @@ private:
                                                            : run::NetworkMode::isolated;
         spec_.security =
             op.security == llb::SecurityMode::insecure ? run::SecurityMode::insecure : run::SecurityMode::sandbox;
-        if (!op.cdi_devices.empty()) {
-            for (const auto& device : op.cdi_devices) {
-                if (!device.optional)
-                    return bad_input("device {} is not available: CDI devices are not configured", device.name);
-            }
-        }
+        spec_.resources = parts_.resources;
+        add_devices(parts_.devices);
         if (meta.proxy_env) {
             const auto add = [&](const std::string& name, const std::string& value) {
                 if (value.empty()) return;
@@ -175,6 +171,21 @@ private:
             add("all_proxy", meta.proxy_env->all_proxy);
         }
         return {};
+    }
+
+    void add_devices(const run::DeviceEdits& edits) {
+        spec_.env.insert(spec_.env.end(), edits.env.begin(), edits.env.end());
+        spec_.devices = edits.nodes;
+        spec_.hooks = edits.hooks;
+        spec_.extra_groups = edits.groups;
+        for (const run::CdiMount& mount : edits.mounts) {
+            run::BindMount bind;
+            bind.tree = run::HostTree{mount.host_path};
+            bind.target = mount.target;
+            bind.access = mount.read_only ? run::Access::read_only : run::Access::read_write;
+            bind.options = mount.options;
+            spec_.mounts.emplace_back(std::move(bind));
+        }
     }
 
     [[nodiscard]] const solver::SharedResult& input(std::int64_t index) const {

@@ -5,6 +5,7 @@
 #include "llb/cache_digest.hpp"
 #include "llb/op.hpp"
 #include "ops/environment.hpp"
+#include "run/cdi.hpp"
 #include "solver/op.hpp"
 
 namespace cooper::ops {
@@ -14,6 +15,8 @@ struct ExecParts {
     llb::OpCacheInfo cache;
     std::string description;          // the vertex's name
     bool clear_cache_mounts = false;  // --no-cache: cache mounts begin empty (L016)
+    run::Resources resources;         // limits, of the step's metadata: no part of the key
+    run::DeviceEdits devices;         // what its CDI devices come to
 };
 
 class ExecOp final : public solver::Op {

@@ -148,6 +148,7 @@ Result<> Bundle::add_bind(const BindMount& bind, const std::string& target, cons
     plan_.add(InitVerb::attach, {std::to_string(hold(std::move(held))), place});
     std::vector<std::string> options{"rbind", "rprivate"};
     if (bind.access == Access::read_only) options.emplace_back("ro");
+    options.insert(options.end(), bind.options.begin(), bind.options.end());
     built.mounts.push_back({target, "bind", std::move(source), std::move(options)});
     built.stubs.push_back({target, kind});
     return {};
@@ -253,6 +254,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     RuntimeConfig config{
         .spec = spec, .user = {}, .home = {}, .hostname = hostname_of(spec), .mounts = std::move(built.mounts)};
     config.user = TRY(resolve_user(bundle.root_, spec.user));
+    for (const gid_t group : spec.extra_groups) config.user.groups.push_back(group);
     config.home = TRY(home_of(bundle.root_, config.user.uid));
     if (bundle.root_is_writable_) TRY(make_cwd(bundle.root_, spec.cwd, config.user));
     config.seccomp =

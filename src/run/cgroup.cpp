@@ -82,6 +82,36 @@ std::string below(const std::string& path, const std::string& root) {
     return path.starts_with(root + "/") ? path.substr(root.size()) : "";
 }
 
+// In v1 a cpuset begins empty, and an empty one takes no process.
+void inherit_cpuset(const std::string& base, const std::string& relative) {
+    std::string path = base;
+    for (const std::string& part : split(relative, '/')) {
+        if (part.empty()) continue;
+        const std::string above = path;
+        path += "/" + part;
+        for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+            if (trim(read_file(path + file)).empty()) write_file(path + file, trim(read_file(above + file)));
+        }
+    }
+}
+
+// Docker's shares, 2 to 262144, as a weight of v2, 1 to 10000.
+std::uint64_t weight_of(std::uint64_t shares) {
+    const std::uint64_t bounded = std::clamp<std::uint64_t>(shares, 2, 262144);
+    return 1 + (bounded - 2) * 9999 / 262142;
+}
+
+Result<> set_limit(const std::string& dir, std::string_view name, std::string_view file, std::string_view value) {
+    if (dir.empty() || ::access(fmt::format("{}/{}", dir, file).c_str(), F_OK) != 0) {
+        return fail(Code::failed_precondition, Blame::world, "{} cannot be limited: this machine has no cgroup for it",
+                    name);
+    }
+    if (!write_file(fmt::format("{}/{}", dir, file), value)) {
+        return fail_errno(errno, fmt::format("{} cannot be limited to {}", name, value));
+    }
+    return {};
+}
+
 }  // namespace
 
 CgroupTree CgroupTree::detect(std::string parent) {
@@ -94,10 +124,13 @@ CgroupTree CgroupTree::detect(std::string parent) {
         };
         if (mount.type == "cgroup2") {
             tree.v2_ = {mount.target, ""};
-        } else if (has("memory")) {
-            tree.memory_ = {mount.target, below(own_path("memory"), mount.root)};
-        } else if (has("devices")) {
-            tree.devices_ = {mount.target, below(own_path("devices"), mount.root)};
+            continue;
+        }
+        for (const auto& [controller, place] : {std::pair{"memory", &tree.memory_},
+                                                {"devices", &tree.devices_},
+                                                {"cpu", &tree.cpu_},
+                                                {"cpuset", &tree.cpuset_}}) {
+            if (has(controller)) *place = {mount.target, below(own_path(controller), mount.root)};
         }
     }
     if (!tree.v2_.mount.empty() && tree.v2_.mount != "/sys/fs/cgroup") tree.hybrid_mount_ = tree.v2_.mount;
@@ -110,18 +143,18 @@ std::string CgroupTree::describe() const {
     return v1 ? "hybrid" : "v2";
 }
 
-void CgroupTree::add_v2(Cgroup& cgroup, const std::string& relative, DeviceRule devices) const {
+void CgroupTree::add_v2(Cgroup& cgroup, const std::string& relative, const CgroupWishes& wishes) const {
     // Controllers must be switched on at every level above; those that cannot be are done without.
     std::string path = v2_.mount;
     const std::vector<std::string> parts = split(relative, '/');
     for (std::size_t i = 0; i + 1 < parts.size(); i++) {
         if (!make_dirs(path, parts[i])) return;
-        for (const char* controller : {"+memory", "+cpu", "+pids", "+io"}) {
+        for (const char* controller : {"+memory", "+cpu", "+cpuset", "+pids", "+io"}) {
             write_file(path + "/cgroup.subtree_control", controller);
         }
         if (!parts[i].empty()) path += "/" + parts[i];
     }
-    for (const char* controller : {"+memory", "+cpu", "+pids", "+io"}) {
+    for (const char* controller : {"+memory", "+cpu", "+cpuset", "+pids", "+io"}) {
         write_file(path + "/cgroup.subtree_control", controller);
     }
     path += "/" + parts.back();
@@ -132,48 +165,62 @@ void CgroupTree::add_v2(Cgroup& cgroup, const std::string& relative, DeviceRule 
         cgroup.memory_dir_ = path;
         cgroup.memory_is_v2_ = true;
     }
+    cgroup.cpu_dir_ = cgroup.cpuset_dir_ = path;
     const sys::Fd dir(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (devices == DeviceRule::standard && dir.valid()) cgroup.guards_devices_ = attach_device_filter(dir.get());
+    if (wishes.devices == DeviceRule::standard && dir.valid())
+        cgroup.guards_devices_ = attach_device_filter(dir.get(), wishes.further_devices);
 }
 
-void CgroupTree::add_v1(Cgroup& cgroup, const Place& place, const std::string& relative) const {
-    if (place.mount.empty()) return;
+std::string CgroupTree::add_v1(Cgroup& cgroup, const Place& place, const std::string& relative) const {
+    if (place.mount.empty()) return {};
     const std::string base = place.mount + place.prefix;
-    if (!make_dirs(base, relative)) return;
+    if (!make_dirs(base, relative)) return {};
     const std::string path = base + "/" + relative;
+    // Controllers mounted together share their directories.
+    if (std::ranges::find(cgroup.dirs_, path) != cgroup.dirs_.end()) return path;
     cgroup.dirs_.push_back(path);
     cgroup.procs_files_.push_back(path + "/cgroup.procs");
+    return path;
 }
 
-Cgroup CgroupTree::create(const std::string& parent, const std::string& name, DeviceRule devices) const {
+Cgroup CgroupTree::create(const std::string& parent, const std::string& name, const CgroupWishes& wishes) const {
     Cgroup cgroup;
     std::string_view base = parent.empty() ? std::string_view(parent_) : std::string_view(parent);
     while (base.starts_with('/')) base.remove_prefix(1);
     const std::string relative = std::string(base) + (parent.empty() ? "/" : "/cooper/") + name;
     if (relative.find("..") != std::string::npos) return cgroup;
-    add_v1(cgroup, memory_, relative);
-    if (!cgroup.dirs_.empty()) cgroup.memory_dir_ = cgroup.dirs_.back();
-    const std::size_t before = cgroup.dirs_.size();
-    add_v1(cgroup, devices_, relative);
-    if (devices == DeviceRule::standard && cgroup.dirs_.size() > before) {
-        const std::string& dir = cgroup.dirs_.back();
+    cgroup.memory_dir_ = add_v1(cgroup, memory_, relative);
+    const std::string dir = add_v1(cgroup, devices_, relative);
+    if (wishes.devices == DeviceRule::standard && !dir.empty()) {
         bool written = write_file(dir + "/devices.deny", "a") && write_file(dir + "/devices.allow", "c *:* m") &&
                        write_file(dir + "/devices.allow", "b *:* m");
         for (const DeviceNumber& device : kOpenDevices) {
             const std::string minor = device.minor < 0 ? "*" : std::to_string(device.minor);
             written = written && write_file(dir + "/devices.allow", fmt::format("c {}:{} rwm", device.major, minor));
         }
+        for (const DeviceNode& node : wishes.further_devices) {
+            if (node.type == 'p') continue;
+            written = written && write_file(dir + "/devices.allow",
+                                            fmt::format("{} {}:{} {}", node.type, node.major, node.minor, node.access));
+        }
         cgroup.guards_devices_ = written;
     }
+    const Resources& resources = wishes.resources;
+    if (resources.cpu_shares != 0 || resources.cpu_period_us != 0 || resources.cpu_quota_us != 0)
+        cgroup.cpu_dir_ = add_v1(cgroup, cpu_, relative);
+    if (!resources.cpuset_cpus.empty() || !resources.cpuset_mems.empty()) {
+        cgroup.cpuset_dir_ = add_v1(cgroup, cpuset_, relative);
+        inherit_cpuset(cpuset_.mount + cpuset_.prefix, relative);
+    }
     // On hybrid hosts the v2 hierarchy has nothing we lack.
-    if (!v2_.mount.empty() && memory_.mount.empty()) add_v2(cgroup, relative, devices);
+    if (!v2_.mount.empty() && memory_.mount.empty()) add_v2(cgroup, relative, wishes);
     return cgroup;
 }
 
 void CgroupTree::sweep() const {
     std::string_view parent = parent_;
     while (parent.starts_with('/')) parent.remove_prefix(1);
-    for (const Place* place : {&v2_, &memory_, &devices_}) {
+    for (const Place* place : {&v2_, &memory_, &devices_, &cpu_, &cpuset_}) {
         if (place->mount.empty()) continue;
         const std::string base = place->mount + place->prefix + "/" + std::string(parent);
         const sys::Fd dir(::open(base.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -192,6 +239,48 @@ void CgroupTree::sweep() const {
 
 Cgroup::~Cgroup() {
     for (const std::string& dir : dirs_) ::rmdir(dir.c_str());
+}
+
+Result<> Cgroup::limit(const Resources& resources) const {
+    const bool v2 = memory_is_v2_ || (!cpu_dir_.empty() && cpu_dir_ == cpuset_dir_);
+    if (resources.memory_bytes > 0) {
+        TRY(set_limit(memory_dir_, "memory", v2 ? "memory.max" : "memory.limit_in_bytes",
+                      std::to_string(resources.memory_bytes)));
+    }
+    if (resources.memory_swap_bytes != 0) {
+        const bool unlimited = resources.memory_swap_bytes < 0;
+        if (!unlimited && (resources.memory_bytes == 0 || resources.memory_swap_bytes < resources.memory_bytes)) {
+            return bad_input("memory and swap together ({}) cannot be less than memory ({})",
+                             resources.memory_swap_bytes, resources.memory_bytes)
+                .with_hint("limit memory as well, to no more");
+        }
+        const std::int64_t whole = resources.memory_swap_bytes;
+        const std::string swap =
+            v2 ? (unlimited ? "max" : std::to_string(whole - resources.memory_bytes)) : std::to_string(whole);
+        TRY(set_limit(memory_dir_, "swap", v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", swap));
+    }
+    if (resources.cpu_shares != 0) {
+        TRY(set_limit(cpu_dir_, "the share of the processors", v2 ? "cpu.weight" : "cpu.shares",
+                      std::to_string(v2 ? weight_of(resources.cpu_shares) : resources.cpu_shares)));
+    }
+    if (v2 && (resources.cpu_period_us != 0 || resources.cpu_quota_us != 0)) {
+        const std::string quota = resources.cpu_quota_us > 0 ? std::to_string(resources.cpu_quota_us) : "max";
+        const std::uint64_t period = resources.cpu_period_us != 0 ? resources.cpu_period_us : 100'000;
+        TRY(set_limit(cpu_dir_, "processor time", "cpu.max", fmt::format("{} {}", quota, period)));
+    } else {
+        if (resources.cpu_period_us != 0) {
+            TRY(set_limit(cpu_dir_, "the period of processor time", "cpu.cfs_period_us",
+                          std::to_string(resources.cpu_period_us)));
+        }
+        if (resources.cpu_quota_us != 0) {
+            TRY(set_limit(cpu_dir_, "processor time", "cpu.cfs_quota_us", std::to_string(resources.cpu_quota_us)));
+        }
+    }
+    if (!resources.cpuset_cpus.empty())
+        TRY(set_limit(cpuset_dir_, "the set of processors", "cpuset.cpus", resources.cpuset_cpus));
+    if (!resources.cpuset_mems.empty())
+        TRY(set_limit(cpuset_dir_, "the set of memory nodes", "cpuset.mems", resources.cpuset_mems));
+    return {};
 }
 
 bool Cgroup::oom_killed() const {

@@ -4,15 +4,23 @@
 #pragma once
 
 #include "base/result.hpp"
+#include "run/device.hpp"
 #include "run/executor.hpp"
 #include "sys/fd.hpp"
 
+#include <span>
 #include <string>
 #include <vector>
 
 namespace cooper::run {
 
 enum class DeviceRule : std::uint8_t { standard, all };
+
+struct CgroupWishes {
+    DeviceRule devices = DeviceRule::standard;
+    std::span<const DeviceNode> further_devices;
+    Resources resources;
+};
 
 // Owned by one step. The destructor removes the directories; the processes must have ended.
 class Cgroup {
@@ -26,6 +34,8 @@ public:
     [[nodiscard]] const std::vector<std::string>& procs_files() const { return procs_files_; }
     // Whether opening devices other than the harmless ones is prevented.
     [[nodiscard]] bool guards_devices() const { return guards_devices_; }
+    // A limit that this host cannot keep is an error that names it.
+    [[nodiscard]] Result<> limit(const Resources& resources) const;
     [[nodiscard]] bool oom_killed() const;
     [[nodiscard]] Usage usage() const;
 
@@ -34,6 +44,8 @@ private:
     std::vector<std::string> dirs_;
     std::vector<std::string> procs_files_;
     std::string memory_dir_;
+    std::string cpu_dir_;
+    std::string cpuset_dir_;
     bool memory_is_v2_ = false;
     bool guards_devices_ = false;
 };
@@ -44,9 +56,9 @@ public:
     // parent: where our cgroups go, absolute in the hierarchy; empty = "/cooper".
     [[nodiscard]] static CgroupTree detect(std::string parent);
 
-    // Never fails: what cannot be made is left out (see Cgroup::guards_devices). parent overrides the
-    // tree's when not empty.
-    [[nodiscard]] Cgroup create(const std::string& parent, const std::string& name, DeviceRule devices) const;
+    // Never fails: what cannot be made is left out (see Cgroup::guards_devices); Cgroup::limit tells what
+    // is missing. parent overrides the tree's when not empty.
+    [[nodiscard]] Cgroup create(const std::string& parent, const std::string& name, const CgroupWishes& wishes) const;
     // Removes what killed programs have left behind.
     void sweep() const;
     // "v2", "v1", "hybrid" or "none".
@@ -59,12 +71,15 @@ private:
         std::string mount;   // where the hierarchy is mounted
         std::string prefix;  // below it, this process's own cgroup (v1) or nothing (v2)
     };
-    void add_v2(Cgroup& cgroup, const std::string& relative, DeviceRule devices) const;
-    void add_v1(Cgroup& cgroup, const Place& place, const std::string& relative) const;
+    void add_v2(Cgroup& cgroup, const std::string& relative, const CgroupWishes& wishes) const;
+    // The directory; empty when it could not be made.
+    std::string add_v1(Cgroup& cgroup, const Place& place, const std::string& relative) const;
 
     Place v2_;
     Place memory_;
     Place devices_;
+    Place cpu_;
+    Place cpuset_;
     std::string hybrid_mount_;
     std::string parent_;
 };

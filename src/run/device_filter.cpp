@@ -32,9 +32,20 @@ bpf_insn skip_if_not(std::uint8_t reg, std::int32_t value, std::int16_t count) {
     return instruction(BPF_JMP | BPF_JNE | BPF_K, reg, 0, count, value);
 }
 bpf_insn set_result(std::int32_t value) { return instruction(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, value); }
+bpf_insn skip_if_any(std::uint8_t reg, std::int32_t bits, std::int16_t count) {
+    return instruction(BPF_JMP | BPF_JSET | BPF_K, reg, 0, count, bits);
+}
 bpf_insn finish() { return instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
 
-std::vector<bpf_insn> make_program() {
+// The access that a device is not given.
+std::int32_t denied(const DeviceNode& node) {
+    std::int32_t bits = 0;
+    if (node.access.find('r') == std::string::npos) bits |= BPF_DEVCG_ACC_READ;
+    if (node.access.find('w') == std::string::npos) bits |= BPF_DEVCG_ACC_WRITE;
+    return bits;
+}
+
+std::vector<bpf_insn> make_program(std::span<const DeviceNode> further) {
     std::vector<bpf_insn> program{
         load_word(kType, 0),
         instruction(BPF_ALU64 | BPF_MOV | BPF_X, kAccess, kType, 0, 0),
@@ -46,11 +57,20 @@ std::vector<bpf_insn> make_program() {
         skip_if_not(kAccess, BPF_DEVCG_ACC_MKNOD, 2),
         set_result(1),
         finish(),
-        // of block devices nothing else
-        instruction(BPF_JMP | BPF_JEQ | BPF_K, kType, 0, 2, BPF_DEVCG_DEV_CHAR),
-        set_result(0),
-        finish(),
     };
+    for (const DeviceNode& node : further) {
+        if (node.type == 'p') continue;
+        program.push_back(skip_if_not(kType, node.type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR, 5));
+        program.push_back(skip_if_not(kMajor, static_cast<std::int32_t>(node.major), 4));
+        program.push_back(skip_if_not(kMinor, static_cast<std::int32_t>(node.minor), 3));
+        program.push_back(skip_if_any(kAccess, denied(node), 2));
+        program.push_back(set_result(1));
+        program.push_back(finish());
+    }
+    // of block devices nothing else
+    program.push_back(instruction(BPF_JMP | BPF_JEQ | BPF_K, kType, 0, 2, BPF_DEVCG_DEV_CHAR));
+    program.push_back(set_result(0));
+    program.push_back(finish());
     for (const DeviceNumber& device : kOpenDevices) {
         const bool any = device.minor < 0;
         program.push_back(skip_if_not(kMajor, static_cast<std::int32_t>(device.major), any ? 2 : 3));
@@ -67,8 +87,8 @@ int bpf(int command, bpf_attr& attributes) {
     return static_cast<int>(::syscall(SYS_bpf, command, &attributes, sizeof attributes));
 }
 
-sys::Fd load_program() {
-    const std::vector<bpf_insn> program = make_program();
+sys::Fd load_program(std::span<const DeviceNode> further) {
+    const std::vector<bpf_insn> program = make_program(further);
     static const char license[] = "Apache-2.0";
     bpf_attr attributes;
     std::memset(&attributes, 0, sizeof attributes);
@@ -81,8 +101,10 @@ sys::Fd load_program() {
 
 }  // namespace
 
-bool attach_device_filter(int cgroup_dir_fd) {
-    static const sys::Fd program = load_program();
+bool attach_device_filter(int cgroup_dir_fd, std::span<const DeviceNode> further) {
+    static const sys::Fd standard = load_program({});
+    const sys::Fd own = further.empty() ? sys::Fd() : load_program(further);
+    const sys::Fd& program = further.empty() ? standard : own;
     if (!program.valid()) return false;
     bpf_attr attributes;
     std::memset(&attributes, 0, sizeof attributes);

@@ -2,8 +2,11 @@
 // node may be made, only the harmless ones may be opened.
 #pragma once
 
+#include "run/device.hpp"
+
 #include <array>
 #include <cstdint>
+#include <span>
 
 namespace cooper::run {
 
@@ -15,7 +18,8 @@ struct DeviceNumber {
 constexpr std::array<DeviceNumber, 9> kOpenDevices{
     {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 1}, {5, 2}, {136, -1}}};
 
-// False when the kernel does not let us (no privilege, no CONFIG_CGROUP_BPF).
-[[nodiscard]] bool attach_device_filter(int cgroup_dir_fd);
+// `further` may be opened as they say. False when the kernel does not let us (no privilege, no
+// CONFIG_CGROUP_BPF).
+[[nodiscard]] bool attach_device_filter(int cgroup_dir_fd, std::span<const DeviceNode> further);
 
 }  // namespace cooper::run

@@ -137,7 +137,9 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     const std::unique_ptr<NetworkLease> network = TRY(acquire_network(spec.network, stop));
     if (network && spec.security == SecurityMode::insecure) network->spoil();
     const DeviceRule devices = spec.security == SecurityMode::insecure ? DeviceRule::all : DeviceRule::standard;
-    const Cgroup cgroup = cgroups_.create(spec.cgroup_parent, fmt::format("{}-{}", ::getpid(), number), devices);
+    const Cgroup cgroup = cgroups_.create(spec.cgroup_parent, fmt::format("{}-{}", ::getpid(), number),
+                                          {devices, spec.devices, spec.resources});
+    TRY(cgroup.limit(spec.resources));
 
     BundleInputs inputs{
         .state_dir = options_.state_dir, .runtime = runtime_, .id = fmt::format("{}-{}", prefix_, number)};

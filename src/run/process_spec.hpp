@@ -2,6 +2,7 @@
 // paths of the host, all others are paths inside the container's root.
 #pragma once
 
+#include "run/device.hpp"
 #include "sys/mount.hpp"
 
 #include <cstdint>
@@ -30,6 +31,7 @@ struct BindMount {
     std::string subpath;  // empty or "/" = all of it
     std::string target;
     Access access = Access::read_only;
+    std::vector<std::string> options;  // further ones: nosuid, noexec, …
 };
 struct TmpfsMount {
     std::string target;
@@ -76,6 +78,10 @@ struct ProcessSpec {
     std::vector<ExtraHost> extra_hosts;
     std::string hostname;  // empty = "buildkitsandbox"
     std::vector<Ulimit> ulimits;
+    Resources resources;
+    std::vector<DeviceNode> devices;  // beside those that every container has
+    std::vector<Hook> hooks;
+    std::vector<gid_t> extra_groups;   // beside those of the user
     std::string cgroup_parent;         // empty = the executor's
     std::uint64_t shm_size_bytes = 0;  // 0 = 64 MiB
     bool tty = false;

@@ -147,12 +147,43 @@ json process_of(const RuntimeConfig& config) {
     return process;
 }
 
+// Whoever the process runs as has the devices that nobody else is named for.
+json devices_of(const RuntimeConfig& config) {
+    json devices = json::array();
+    for (const DeviceNode& node : config.spec.devices) {
+        json device{{"path", node.path},
+                    {"type", std::string(1, node.type)},
+                    {"uid", node.uid.value_or(config.user.uid)},
+                    {"gid", node.gid.value_or(config.user.gid)}};
+        if (node.type != 'p') {
+            device["major"] = node.major;
+            device["minor"] = node.minor;
+        }
+        if (node.mode) device["fileMode"] = *node.mode;
+        devices.push_back(std::move(device));
+    }
+    return devices;
+}
+
+json hooks_of(const RuntimeConfig& config) {
+    json hooks = json::object();
+    for (const Hook& hook : config.spec.hooks) {
+        json entry{{"path", hook.program}};
+        if (!hook.args.empty()) entry["args"] = hook.args;
+        if (!hook.env.empty()) entry["env"] = hook.env;
+        if (hook.timeout_s) entry["timeout"] = *hook.timeout_s;
+        hooks[hook.stage].push_back(std::move(entry));
+    }
+    return hooks;
+}
+
 json linux_of(const RuntimeConfig& config) {
     // The network namespace is the one cooper-init has already entered.
     json namespaces = json::array({{{"type", "pid"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}});
     if (config.cgroup_namespace) namespaces.push_back({{"type", "cgroup"}});
     json section{{"namespaces", std::move(namespaces)}};
     if (!config.cgroups_path.empty()) section["cgroupsPath"] = config.cgroups_path;
+    if (!config.spec.devices.empty()) section["devices"] = devices_of(config);
     if (config.spec.security == SecurityMode::sandbox) {
         section["maskedPaths"] = kMaskedPaths;
         section["readonlyPaths"] = kReadonlyPaths;
@@ -188,6 +219,7 @@ std::string make_runtime_config(const RuntimeConfig& config) {
               {"hostname", config.hostname},
               {"mounts", all_mounts(config)},
               {"linux", linux_of(config)}};
+    if (!config.spec.hooks.empty()) root["hooks"] = hooks_of(config);
     if (config.spec.security == SecurityMode::sandbox && config.seccomp == SeccompForm::filter) {
         root["annotations"] = {{"run.oci.seccomp_bpf_data", seccomp_filter_base64()}};
     }
