@@ -36,7 +36,9 @@ void print_error(const Error& error) {
     }
     text += excerpt_text(error);
     text += color ? "\x1b[1;31merror:\x1b[0m " : "error: ";
-    text += error.to_string() + "\n";
+    // A message of several lines names several mistakes, each below the first.
+    for (const char c : error.to_string()) text.append(c == '\n' ? "\n       " : std::string(1, c));
+    text += "\n";
     if (!error.hint().empty()) text += (color ? "\x1b[36mhint:\x1b[0m " : "hint: ") + error.hint() + "\n";
     fmt::print(stderr, "{}", text);
 }

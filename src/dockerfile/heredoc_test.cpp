@@ -107,7 +107,7 @@ TEST(Heredoc, InTriggers) {
 }
 
 TEST(Heredoc, MustEnd) {
-    const auto file = parse("FROM a\nRUN <<EOF\nx\n EOF\n", "Dockerfile");
+    const auto file = parse_stages(parse("FROM a\nRUN <<EOF\nx\n EOF\n", "Dockerfile").value());
     ASSERT_FALSE(file);
     EXPECT_EQ(file.error().to_string(), "dockerfile parse error on line 2: unterminated heredoc: EOF is missing");
     EXPECT_EQ(file.error().find_detail<SourceRange>()->first_line, 2);

@@ -43,7 +43,7 @@ Result<> no_flags(const Node& node) {
     return {};
 }
 
-Result<FileSources> file_sources(const Node& node) {
+Result<FileSources> file_sources(Node& node) {
     FileSources files;
     if (node.words.size() < 2) {
         return bad_input(
@@ -51,15 +51,15 @@ Result<FileSources> file_sources(const Node& node) {
             upper(node), node.words.size(), node.words.size() == 1 ? "was" : "were");
     }
     files.dest = node.words.back();
-    std::vector<Heredoc> heredocs = node.heredocs;
+    std::size_t taken = 0;  // of the here-documents
     for (std::size_t i = 0; i + 1 < node.words.size(); ++i) {
-        std::string word = node.words[i];
-        if (!node.json && !heredocs.empty()) {
+        std::string word = std::move(node.words[i]);
+        if (!node.json && taken < node.heredocs.size()) {
             if ((word == "<<" || word == "<<-") && i + 2 < node.words.size()) word += node.words[++i];
             if (parse_heredoc_word(word)) {
-                if (heredocs.front().chomp) heredocs.front().data = chomp_heredoc(heredocs.front().data);
-                files.contents.push_back(std::move(heredocs.front()));
-                heredocs.erase(heredocs.begin());
+                Heredoc& heredoc = node.heredocs[taken++];
+                if (heredoc.chomp) heredoc.data = chomp_heredoc(heredoc.data);
+                files.contents.push_back(std::move(heredoc));
                 continue;
             }
         }
@@ -71,13 +71,11 @@ Result<FileSources> file_sources(const Node& node) {
     return files;
 }
 
-Result<Command> parse_copy(const Node& node) {
-    const Flags flags = TRY(parse_flags(node, {{"from", FlagKind::text},
-                                               {"chown", FlagKind::text},
-                                               {"chmod", FlagKind::text},
-                                               {"link", FlagKind::boolean},
-                                               {"parents", FlagKind::boolean},
-                                               {"exclude", FlagKind::list}}));
+Result<Command> parse_copy(Node& node) {
+    static const KnownFlags kKnown = {{"from", FlagKind::text},       {"chown", FlagKind::text},
+                                      {"chmod", FlagKind::text},      {"link", FlagKind::boolean},
+                                      {"parents", FlagKind::boolean}, {"exclude", FlagKind::list}};
+    const Flags flags = TRY(parse_flags(node, kKnown));
     CopyCommand copy;
     copy.files = TRY(file_sources(node));
     copy.from = flags.text("from");
@@ -89,14 +87,12 @@ Result<Command> parse_copy(const Node& node) {
     return Command(std::move(copy));
 }
 
-Result<Command> parse_add(const Node& node) {
-    const Flags flags = TRY(parse_flags(node, {{"chown", FlagKind::text},
-                                               {"chmod", FlagKind::text},
-                                               {"link", FlagKind::boolean},
-                                               {"keep-git-dir", FlagKind::boolean},
-                                               {"checksum", FlagKind::text},
-                                               {"unpack", FlagKind::boolean},
-                                               {"exclude", FlagKind::list}}));
+Result<Command> parse_add(Node& node) {
+    static const KnownFlags kKnown = {{"chown", FlagKind::text},           {"chmod", FlagKind::text},
+                                      {"link", FlagKind::boolean},         {"keep-git-dir", FlagKind::boolean},
+                                      {"checksum", FlagKind::text},        {"unpack", FlagKind::boolean},
+                                      {"exclude", FlagKind::list}};
+    const Flags flags = TRY(parse_flags(node, kKnown));
     AddCommand add;
     add.files = TRY(file_sources(node));
     add.chown = flags.text("chown");
@@ -126,19 +122,20 @@ Result<RunDevice> parse_device(std::string_view csv) {
     return device;
 }
 
-Result<Command> parse_run(const Node& node) {
-    const Flags flags = TRY(parse_flags(node, {{"mount", FlagKind::list},
-                                               {"network", FlagKind::text},
-                                               {"security", FlagKind::text},
-                                               {"device", FlagKind::list}}));
+Result<Command> parse_run(Node& node) {
+    static const KnownFlags kKnown = {{"mount", FlagKind::list},
+                                      {"network", FlagKind::text},
+                                      {"security", FlagKind::text},
+                                      {"device", FlagKind::list}};
+    const Flags flags = TRY(parse_flags(node, kKnown));
     RunCommand run;
-    run.words = node.words;
+    run.words = std::move(node.words);
     run.prepend_shell = !node.json;
     if (run.words.empty()) {
         if (node.json) return needs_some(node);
         run.words = {""};
     }
-    run.heredocs = node.heredocs;
+    run.heredocs = std::move(node.heredocs);
     run.mount_flags = flags.list("mount");
     for (const auto& mount : run.mount_flags) {
         if (auto read = parse_mount(mount, nullptr); !read) return at_token(std::move(read).error(), node, mount);
@@ -167,7 +164,7 @@ Result<Command> parse_run(const Node& node) {
     return Command(std::move(run));
 }
 
-Result<Command> parse_healthcheck(const Node& node) {
+Result<Command> parse_healthcheck(Node& node) {
     if (node.words.empty()) return needs_some(node);
     HealthcheckCommand health;
     const std::string type = to_upper(node.words[0]);
@@ -180,11 +177,12 @@ Result<Command> parse_healthcheck(const Node& node) {
         return at_token(bad_input("unknown type {} in HEALTHCHECK (try CMD)", quoted(type)), node, node.words[0]);
     }
     if (node.words.size() < 2) return bad_input("missing command after HEALTHCHECK CMD");
-    const Flags flags = TRY(parse_flags(node, {{"interval", FlagKind::text},
-                                               {"timeout", FlagKind::text},
-                                               {"start-period", FlagKind::text},
-                                               {"start-interval", FlagKind::text},
-                                               {"retries", FlagKind::text}}));
+    static const KnownFlags kKnown = {{"interval", FlagKind::text},
+                                      {"timeout", FlagKind::text},
+                                      {"start-period", FlagKind::text},
+                                      {"start-interval", FlagKind::text},
+                                      {"retries", FlagKind::text}};
+    const Flags flags = TRY(parse_flags(node, kKnown));
     health.check.test.assign(node.words.begin() + 1, node.words.end());
     health.check.test.insert(health.check.test.begin(), node.json ? "CMD" : "CMD-SHELL");
     const auto duration = [&](const std::string& name) -> Result<std::int64_t> {
@@ -209,9 +207,9 @@ Result<Command> parse_healthcheck(const Node& node) {
     return Command(std::move(health));
 }
 
-Result<Command> parse_onbuild(const Node& node) {
+Result<Command> parse_onbuild(Node& node) {
     TRY(no_flags(node));
-    if (node.rest.empty()) return needs_some(node);
+    if (node.words.empty()) return needs_some(node);
     const std::string trigger = to_upper(node.trigger);
     if (trigger == "ONBUILD") return bad_input("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
     if (trigger == "MAINTAINER" || trigger == "FROM")
@@ -227,7 +225,7 @@ Result<Command> parse_onbuild(const Node& node) {
     return Command(std::move(onbuild));
 }
 
-Result<Command> parse_arg(const Node& node) {
+Result<Command> parse_arg(Node& node) {
     if (node.words.empty()) return needs_some(node);
     ArgCommand arg;
     for (const auto& word : node.words) {
@@ -240,41 +238,41 @@ Result<Command> parse_arg(const Node& node) {
 }
 
 template <class Pairs>
-Result<Command> parse_pairs(const Node& node) {
+Result<Command> parse_pairs(Node& node) {
     TRY(no_flags(node));
     if (node.pairs.empty()) return needs_some(node);
     for (const auto& pair : node.pairs) {
         if (pair.key.empty()) return bad_input("{} names can not be blank", upper(node));
     }
-    return Command(Pairs{node.pairs});
+    return Command(Pairs{std::move(node.pairs)});
 }
 
 template <class Text>
-Result<Command> parse_text(const Node& node) {
+Result<Command> parse_text(Node& node) {
     TRY(no_flags(node));
     if (node.words.size() != 1) return needs_one(node);
-    return Command(Text{node.words[0]});
+    return Command(Text{std::move(node.words[0])});
 }
 
 template <class Words>
-Result<Command> parse_shell_words(const Node& node) {
+Result<Command> parse_shell_words(Node& node) {
     TRY(no_flags(node));
     Words command;
-    command.words = node.words;
     command.prepend_shell = !node.json;
-    if (!node.json && node.words.empty()) command.words.emplace_back();  // nothing is an empty line for the shell
+    command.words = std::move(node.words);
+    if (!node.json && command.words.empty()) command.words.emplace_back();  // nothing is an empty line for the shell
     return Command(std::move(command));
 }
 
-Result<Command> parse_expose(const Node& node) {
+Result<Command> parse_expose(Node& node) {
     TRY(no_flags(node));
     if (node.words.empty()) return needs_some(node);
-    ExposeCommand expose{node.words};
+    ExposeCommand expose{std::move(node.words)};
     std::sort(expose.ports.begin(), expose.ports.end());
     return Command(std::move(expose));
 }
 
-Result<Command> parse_volume(const Node& node) {
+Result<Command> parse_volume(Node& node) {
     TRY(no_flags(node));
     if (node.words.empty()) return needs_some(node);
     VolumeCommand volume;
@@ -286,22 +284,22 @@ Result<Command> parse_volume(const Node& node) {
     return Command(std::move(volume));
 }
 
-Result<Command> parse_shell(const Node& node) {
+Result<Command> parse_shell(Node& node) {
     TRY(no_flags(node));
     if (node.words.empty()) return needs_some(node);
     if (!node.json) {
         return bad_input("SHELL requires the arguments to be in JSON form")
             .with_hint("write SHELL [\"/bin/bash\", \"-c\"]");
     }
-    return Command(ShellCommand{node.words});
+    return Command(ShellCommand{std::move(node.words)});
 }
 
-Result<Command> parse_stopsignal(const Node& node) {
+Result<Command> parse_stopsignal(Node& node) {
     if (node.words.size() != 1) return needs_one(node);
-    return Command(StopsignalCommand{node.words[0]});
+    return Command(StopsignalCommand{std::move(node.words[0])});
 }
 
-using ParseCommand = Result<Command> (*)(const Node&);
+using ParseCommand = Result<Command> (*)(Node&);
 const std::map<std::string_view, ParseCommand>& parsers() {
     static const std::map<std::string_view, ParseCommand> kParsers = {
         {"add", parse_add},
@@ -332,6 +330,7 @@ bool is_stage_name(std::string_view name) {
 }
 
 Result<Stage> stage_of(const Node& node) {
+    static const KnownFlags kKnown = {{"platform", FlagKind::text}};
     Stage stage;
     if (node.words.size() == 3 && equal_ignoring_case(node.words[1], "as")) {
         stage.as_keyword = node.words[1];
@@ -347,7 +346,7 @@ Result<Stage> stage_of(const Node& node) {
         return bad_input("FROM requires either one or three arguments")
             .with_hint("write FROM IMAGE or FROM IMAGE AS NAME");
     }
-    const Flags flags = TRY(parse_flags(node, {{"platform", FlagKind::text}}));
+    const Flags flags = TRY(parse_flags(node, kKnown));
     stage.base_name = node.words[0];
     stage.platform = flags.text("platform");
     stage.source_code = trim_space(node.original);
@@ -358,8 +357,14 @@ Result<Stage> stage_of(const Node& node) {
     return stage;
 }
 
+std::string trimmed(std::string text) {
+    const std::string_view inner = trim_space(text);
+    if (inner.size() == text.size()) return text;
+    return std::string(inner);
+}
+
 Error on_line(Error error, const Node& node) {
-    return located(std::move(error), node.file_name, node.lines)
+    return located(fit_to_show(std::move(error)), *node.file_name, node.lines)
         .with_context(fmt::format("dockerfile parse error on line {}", node.lines.first));
 }
 
@@ -384,29 +389,29 @@ const std::vector<std::string>& instruction_names() {
     return kNames;
 }
 
-Result<Instruction> parse_instruction(const Node& node) {
+Result<Instruction> parse_instruction(Node node) {
     const auto parser = parsers().find(node.command);
     if (node.mistake) return on_line(*node.mistake, node);
     if (parser == parsers().end()) {
         const auto near = nearest(to_upper(node.keyword), instruction_names());
         const std::string also = near ? " (did you mean " + *near + "?)" : "";
         const SourceRange range = range_in_file(node, node.original.find(node.keyword), node.keyword.size());
-        return on_line(bad_input("unknown instruction: {}{}", node.keyword, also).with_detail(range), node);
+        return on_line(bad_input("unknown instruction: {}{}", shown(node.keyword), also).with_detail(range), node);
     }
     auto command = parser->second(node);
     if (!command) return on_line(command.error(), node);
     Instruction instruction;
     instruction.command = std::move(*command);
-    instruction.name = node.command;
-    instruction.keyword = node.keyword;
-    instruction.original = trim_space(node.original);
-    instruction.flags = node.flags;
-    instruction.comments = node.comments;
+    instruction.name = std::move(node.command);
+    instruction.keyword = std::move(node.keyword);
+    instruction.original = trimmed(std::move(node.original));
+    instruction.flags = std::move(node.flags);
+    instruction.comments = std::move(node.comments);
     instruction.location = node.lines;
     return instruction;
 }
 
-Result<Stage> parse_from(const Node& node) {
+Result<Stage> parse_from(Node node) {
     auto stage = stage_of(node);
     if (!stage) return on_line(std::move(stage).error(), node);
     return stage;

@@ -170,9 +170,9 @@ struct StageList {
 };
 
 // Every instruction but FROM.
-[[nodiscard]] Result<Instruction> parse_instruction(const Node& node);
+[[nodiscard]] Result<Instruction> parse_instruction(Node node);
 // FROM; the stage has no commands yet.
-[[nodiscard]] Result<Stage> parse_from(const Node& node);
+[[nodiscard]] Result<Stage> parse_from(Node node);
 
 // As far as it goes: what is wrong is left out and reported, at most kMaxErrors times. Each error has
 // its Excerpt.
@@ -182,6 +182,8 @@ struct StageReading {
     std::vector<Error> errors;
 };
 [[nodiscard]] StageReading read_stages(const ParsedFile& file);
+// The same, and the file has no nodes any more.
+[[nodiscard]] StageReading take_stages(ParsedFile& file);
 // One error of all: the first, with the others in its hint and all of them marked in its Excerpt.
 [[nodiscard]] Result<> verdict(const StageReading& reading, const ParsedFile& file);
 [[nodiscard]] Result<StageList> parse_stages(const ParsedFile& file);

@@ -14,15 +14,13 @@ namespace {
 // What separates the keyword and plain words; no other white space does.
 constexpr std::string_view kBlank = " \t\v\f\r";
 
-// Leading words that begin with "--"; quotes and escapes as BuildKit's flag scanner has them.
-void take_flags(std::string_view text, char escape, std::vector<std::string>& flags, std::string& rest) {
+// Leading words that begin with "--"; quotes and escapes as BuildKit's flag scanner has them. Returns
+// what follows them.
+std::string_view take_flags(std::string_view text, char escape, std::size_t max, std::vector<std::string>& flags) {
     std::size_t at = 0;
-    while (true) {
+    while (flags.size() <= max) {
         while (const std::size_t size = leading_space(text.substr(at))) at += size;
-        if (at >= text.size()) {
-            rest.clear();
-            return;
-        }
+        if (at >= text.size()) return {};
         if (!text.substr(at).starts_with("--")) break;
         std::string word;
         char quote = 0;
@@ -48,12 +46,13 @@ void take_flags(std::string_view text, char escape, std::vector<std::string>& fl
         flags.push_back(std::move(word));
         at = i;
     }
-    rest = trim_space(text.substr(std::min(at, text.size())));
+    return trim_space(text.substr(std::min(at, text.size())));
 }
 
-std::vector<std::string> blank_words(std::string_view text) {
+std::vector<std::string> blank_words(std::string_view text, std::size_t max) {
     std::vector<std::string> words;
     while (true) {
+        if (words.size() > max) return words;
         text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
         if (text.empty()) return words;
         const std::string_view word = text.substr(0, text.find_first_of(kBlank));
@@ -92,9 +91,57 @@ std::string without_lone_surrogates(std::string_view text) {
     return out;
 }
 
-Result<std::vector<KeyValue>> key_values(std::string_view text, char escape, std::string_view command) {
+// An array of strings, read value by value: a tree of JSON takes far more memory than its text.
+class StringArray : public nlohmann::json_sax<nlohmann::json> {
+public:
+    explicit StringArray(std::size_t max) : max_(max) {}
+    [[nodiscard]] bool only_strings() const { return only_strings_; }
+    [[nodiscard]] std::vector<std::string> take() { return std::move(words_); }
+
+    bool null() override { return other(); }
+    bool boolean(bool /*value*/) override { return other(); }
+    bool number_integer(number_integer_t /*value*/) override { return other(); }
+    bool number_unsigned(number_unsigned_t /*value*/) override { return other(); }
+    bool number_float(number_float_t /*value*/, const string_t& /*text*/) override { return other(); }
+    bool binary(binary_t& /*value*/) override { return other(); }
+    bool string(string_t& value) override {
+        if (depth_ != 1) return other();
+        if (words_.size() <= max_) words_.push_back(std::move(value));
+        return true;
+    }
+    bool start_object(std::size_t /*size*/) override { return enter() && other(); }
+    bool key(string_t& /*name*/) override { return true; }
+    bool end_object() override { return leave(); }
+    bool start_array(std::size_t /*size*/) override { return enter() && (depth_ == 1 || other()); }
+    bool end_array() override { return leave(); }
+    bool parse_error(std::size_t /*at*/, const std::string& /*token*/, const nlohmann::json::exception& /*e*/) override {
+        return false;
+    }
+
+private:
+    bool other() {
+        only_strings_ = false;
+        return true;
+    }
+    bool enter() {
+        ++depth_;
+        return true;
+    }
+    bool leave() {
+        --depth_;
+        return true;
+    }
+
+    std::size_t max_;
+    std::vector<std::string> words_;
+    std::size_t depth_ = 0;
+    bool only_strings_ = true;
+};
+
+Result<std::vector<KeyValue>> key_values(std::string_view text, char escape, std::size_t max,
+                                         std::string_view command) {
     std::vector<KeyValue> pairs;
-    const std::vector<std::string> words = quoted_words(text, escape);
+    const std::vector<std::string> words = quoted_words(text, escape, max);
     if (words.empty()) return pairs;
     if (words[0].find('=') == std::string::npos) {
         // The old form: one key, and all the rest is its value.
@@ -106,7 +153,7 @@ Result<std::vector<KeyValue>> key_values(std::string_view text, char escape, std
     for (const auto& word : words) {
         const auto [key, value] = cut(word, '=');
         if (!value) {
-            return bad_input("Syntax error - can't find = in {}. Must be of the form: name=value", quoted(word));
+            return bad_input("Syntax error - can't find = in {}. Must be of the form: name=value", quoted(shown(word)));
         }
         pairs.push_back({std::string(key), std::string(*value), true});
     }
@@ -141,14 +188,14 @@ std::optional<Form> form_of(std::string_view command) {
 
 }  // namespace
 
-std::vector<std::string> quoted_words(std::string_view text, char escape) {
+std::vector<std::string> quoted_words(std::string_view text, char escape, std::size_t max) {
     enum class Phase : std::uint8_t { blank, word, quote };
     std::vector<std::string> words;
     std::string word;
     Phase phase = Phase::blank;
     char quote = 0;
     bool blank_ok = false;
-    for (std::size_t i = 0; i < text.size(); ++i) {
+    for (std::size_t i = 0; i < text.size() && words.size() <= max; ++i) {
         const char c = text[i];
         if (phase == Phase::blank) {
             if (const std::size_t size = leading_space(text.substr(i))) {
@@ -198,73 +245,73 @@ std::vector<std::string> quoted_words(std::string_view text, char escape) {
     return words;
 }
 
-Result<std::optional<std::vector<std::string>>> json_words(std::string_view text) {
+Result<std::optional<std::vector<std::string>>> json_words(std::string_view text, std::size_t max) {
     text = trim_space_left(text);
     if (!text.starts_with('[')) return std::optional<std::vector<std::string>>{};
-    auto parsed = nlohmann::json::parse(text, nullptr, false);
-    if (parsed.is_discarded() && (!is_valid_utf8(text) || text.find("\\u") != std::string_view::npos)) {
-        parsed = nlohmann::json::parse(without_lone_surrogates(replace_invalid_utf8(text)), nullptr, false);
+    StringArray array(max);
+    bool valid = nlohmann::json::sax_parse(text, &array);
+    if (!valid && (!is_valid_utf8(text) || text.find("\\u") != std::string_view::npos)) {
+        array = StringArray(max);
+        valid = nlohmann::json::sax_parse(without_lone_surrogates(replace_invalid_utf8(text)), &array);
     }
-    if (!parsed.is_array()) return std::optional<std::vector<std::string>>{};
-    std::vector<std::string> words;
-    for (const auto& item : parsed) {
-        if (!item.is_string())
-            return bad_input("when using JSON array syntax, arrays must be comprised of strings only");
-        words.push_back(item.get<std::string>());
+    if (!valid) return std::optional<std::vector<std::string>>{};
+    if (!array.only_strings()) {
+        return bad_input("when using JSON array syntax, arrays must be comprised of strings only");
     }
-    return std::optional(std::move(words));
+    return std::optional(array.take());
 }
 
-Result<> split_instruction(Node& node, char escape) {
+Result<> split_instruction(Node& node, char escape, std::size_t max) {
     const std::string_view line = trim_space(node.original);
     const std::size_t end = line.find_first_of(kBlank);
     node.keyword = line.substr(0, end);
     node.command = to_lower(node.keyword);
-    if (end != std::string_view::npos) take_flags(line.substr(end), escape, node.flags, node.rest);
+    std::string_view rest;
+    if (end != std::string_view::npos) rest = take_flags(line.substr(end), escape, max, node.flags);
     const auto form = form_of(node.command);
     if (!form) return {};
     switch (*form) {
         case Form::json_or_string:
         case Form::json_or_list:
-            if (auto words = TRY(json_words(node.rest))) {
+            if (auto words = TRY(json_words(rest, max))) {
                 node.json = true;
                 node.words = std::move(*words);
             } else if (*form == Form::json_or_list) {
-                node.words = blank_words(node.rest);
-            } else if (!node.rest.empty()) {
-                node.words = {node.rest};
+                node.words = blank_words(rest, max);
+            } else if (!rest.empty()) {
+                node.words.emplace_back(rest);
             }
             break;
         case Form::pairs:
-            node.pairs = TRY(key_values(node.rest, escape, node.command));
+            node.pairs = TRY(key_values(rest, escape, max, node.command));
             break;
         case Form::names:
-            node.words = quoted_words(node.rest, escape);
+            node.words = quoted_words(rest, escape, max);
             break;
         case Form::blanks:
-            node.words = blank_words(node.rest);
+            node.words = blank_words(rest, max);
             break;
         case Form::string:
-            if (!node.rest.empty()) node.words = {node.rest};
+            if (!rest.empty()) node.words.emplace_back(rest);
             break;
         case Form::nested: {
-            if (node.rest.empty()) break;
-            node.words = {node.rest};
+            if (rest.empty()) break;
+            node.words.emplace_back(rest);
             Node inner;
-            inner.original = node.rest;
-            node.trigger = to_lower(node.rest.substr(0, node.rest.find_first_of(kBlank)));
+            inner.original = rest;
+            node.trigger = to_lower(rest.substr(0, rest.find_first_of(kBlank)));
             if (node.trigger == "onbuild") break;  // refused later; what it holds does not matter
-            TRY(split_instruction(inner, escape));
+            TRY(split_instruction(inner, escape, max));
             node.trigger_json = inner.json;
             break;
         }
         case Form::health: {
-            const std::size_t type_end = node.rest.find_first_of(kBlank);
-            if (node.rest.empty()) break;
-            node.words = {node.rest.substr(0, type_end)};
-            if (type_end == std::string::npos) break;
-            const std::string_view command = trim_space(std::string_view(node.rest).substr(type_end));
-            if (auto words = TRY(json_words(command))) {
+            const std::size_t type_end = rest.find_first_of(kBlank);
+            if (rest.empty()) break;
+            node.words.emplace_back(rest.substr(0, type_end));
+            if (type_end == std::string_view::npos) break;
+            const std::string_view command = trim_space(rest.substr(type_end));
+            if (auto words = TRY(json_words(command, max))) {
                 node.json = true;
                 node.words.insert(node.words.end(), words->begin(), words->end());
             } else if (!command.empty()) {

@@ -5,12 +5,13 @@
 
 namespace cooper::dockerfile {
 
-// Fills keyword, command, flags, rest, json, words, pairs and trigger from `original`.
-[[nodiscard]] Result<> split_instruction(Node& node, char escape);
+// Fills keyword, command, flags, json, words, pairs and trigger from `original`. Of more than `max` words
+// one too many is given, here and below.
+[[nodiscard]] Result<> split_instruction(Node& node, char escape, std::size_t max);
 // Words separated by blanks, where quotes and escapes keep a word together; quotes stay.
-[[nodiscard]] std::vector<std::string> quoted_words(std::string_view text, char escape);
+[[nodiscard]] std::vector<std::string> quoted_words(std::string_view text, char escape, std::size_t max);
 // A JSON array of strings: nullopt when the text is none (then it is shell form); an array that holds
 // something else is an error. What is no UTF-8 reads as U+FFFD, as in Go.
-[[nodiscard]] Result<std::optional<std::vector<std::string>>> json_words(std::string_view text);
+[[nodiscard]] Result<std::optional<std::vector<std::string>>> json_words(std::string_view text, std::size_t max);
 
 }  // namespace cooper::dockerfile

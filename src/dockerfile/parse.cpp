@@ -52,6 +52,7 @@ public:
     Parser(std::string_view text, std::string_view file_name) : text_(text), reader_(text) {
         file_.file_name = file_name;
         file_.text = text;
+        shared_name_ = std::make_shared<const std::string>(file_name);
     }
 
     Result<ParsedFile> run() {
@@ -141,7 +142,7 @@ private:
         }
         const std::size_t kept = std::min(comments_.size(), kMaxComments);
         node.comments.assign(comments_.end() - static_cast<std::ptrdiff_t>(kept), comments_.end());
-        node.file_name = file_.file_name;
+        node.file_name = shared_name_;
         std::string_view part = first;
         bool more = take_continuation(part);
         node.original = part;
@@ -156,6 +157,7 @@ private:
                 continue;
             }
             more = take_continuation(part);
+            if (part.empty()) continue;
             node.pieces.push_back({static_cast<std::uint32_t>(node.original.size()), reader_.number(), 1});
             node.original += part;
         }
@@ -166,9 +168,14 @@ private:
                                       "https://docs.docker.com/go/dockerfile/rule/no-empty-continuation/",
                                       {node.lines.last, node.lines.last}});
         }
-        if (auto split = split_instruction(node, file_.escape); !split) node.mistake = split.error();
+        if (auto split = split_instruction(node, file_.escape, kMaxWords); !split) node.mistake = split.error();
+        words_ += node.words.size() + node.flags.size() + node.pairs.size();
+        if (words_ > kMaxWords) {
+            return error(bad_input("the instructions have more than {} words", kMaxWords), node.lines);
+        }
         TRY(heredocs(node));
-        node.lines.last = reader_.number();
+        // What follows an open here-document is no part of the mistake.
+        if (!node.mistake) node.lines.last = reader_.number();
         file_.nodes.push_back(std::move(node));
         return {};
     }
@@ -182,12 +189,14 @@ private:
         }
         for (Heredoc& heredoc : *announced) {
             if (!TRY(body(heredoc))) {
-                return error(
-                    bad_input("unterminated heredoc: {} is missing", heredoc.name)
-                        .with_hint(fmt::format("end it with a line that holds {} and nothing else", heredoc.name)),
-                    node.lines);
+                const std::string name = shown(heredoc.name);
+                node.mistake = node.mistake.value_or(
+                    bad_input("unterminated heredoc: {} is missing", name)
+                        .with_hint(fmt::format("end it with a line that holds {} and nothing else", name)));
+                return {};
             }
             node.heredocs.push_back(std::move(heredoc));
+            ++words_;
         }
         return {};
     }
@@ -207,8 +216,10 @@ private:
     std::string_view text_;
     LineReader reader_;
     ParsedFile file_;
+    std::shared_ptr<const std::string> shared_name_;
     DirectiveReader directives_{"#"};
     std::vector<std::string> comments_;
+    std::size_t words_ = 0;
 };
 
 }  // namespace
@@ -220,7 +231,7 @@ Result<ParsedFile> parse(std::string_view text, std::string_view file_name) {
 }
 
 SourceRange range_in_file(const Node& node, std::size_t offset, std::size_t size) {
-    SourceRange range{node.file_name, node.lines.first, node.lines.last, 0, 0};
+    SourceRange range{node.file_name ? *node.file_name : "", node.lines.first, node.lines.last, 0, 0};
     const auto place = [&](std::size_t at) {
         const auto after = std::ranges::upper_bound(node.pieces, at, {}, &Piece::offset);
         const Piece& piece = after == node.pieces.begin() ? *after : *(after - 1);

@@ -10,6 +10,7 @@
 #include "dockerfile/source_text.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,7 +21,9 @@ namespace cooper::dockerfile {
 inline constexpr std::size_t kMaxFile = 16U << 20U;
 inline constexpr std::size_t kMaxLine = 65535;
 // Instructions take far more memory than the few bytes they can be written with.
-inline constexpr std::size_t kMaxInstructions = 100'000;
+inline constexpr std::size_t kMaxInstructions = 50'000;
+// Flags, words and pairs of all instructions: each may be two bytes of the file.
+inline constexpr std::size_t kMaxWords = 250'000;
 // Of the comments above one instruction the last ones are kept.
 inline constexpr std::size_t kMaxComments = 1000;
 
@@ -35,10 +38,9 @@ struct Node {
     std::string keyword;             // as written
     std::string command;             // lower case
     std::string original;            // the joined line
-    std::string rest;                // what follows the flags, trimmed
     std::vector<std::string> flags;  // "--from=x"
-    bool json = false;               // rest is a JSON array of strings, in words
-    std::vector<std::string> words;  // split as this kind of instruction is split
+    bool json = false;               // what follows the flags is a JSON array of strings, in words
+    std::vector<std::string> words;  // else what follows them, split as this kind of instruction is split
     std::vector<KeyValue> pairs;     // ENV, LABEL
     std::string trigger;             // ONBUILD: command of what it holds, lower case
     bool trigger_json = false;
@@ -46,7 +48,7 @@ struct Node {
     std::vector<std::string> comments;  // directly above, without "#"; directives of the file are none
     std::vector<Piece> pieces;          // where the parts of `original` stand
     Lines lines;
-    std::string file_name;
+    std::shared_ptr<const std::string> file_name;
     std::optional<Error> mistake;
 };
 

@@ -92,7 +92,7 @@ TEST(Parse, Limits) {
     EXPECT_FALSE(parse(std::string(kMaxFile + 1, '\n'), "f"));
     std::string many;
     for (std::size_t i = 0; i <= kMaxInstructions; ++i) many += "x\n";
-    EXPECT_NE(error_of(many).find("more than 100000 instructions"), std::string::npos);
+    EXPECT_NE(error_of(many).find("more than 50000 instructions"), std::string::npos);
     std::string comments;
     for (int i = 0; i < 2500; ++i) comments += fmt::format("# {}\n", i);
     const ParsedFile file = parsed(comments + "FROM a\n");
@@ -156,7 +156,7 @@ TEST(Parse, CommentsAboveInstructions) {
 TEST(Parse, Flags) {
     const auto flags = [](std::string_view line) {
         const Node node = parsed(line).nodes[0];
-        return join(node.flags, "|") + " ~ " + node.rest;
+        return join(node.flags, "|") + " ~ " + join(node.words, " ");
     };
     EXPECT_EQ(flags("COPY --from=a --link b c"), "--from=a|--link ~ b c");
     EXPECT_EQ(flags("COPY   --from=\"a b\"c  d e"), "--from=a bc ~ d e");
@@ -239,8 +239,8 @@ TEST(Parse, QuotedWords) {
          "b",
          {"a", "b"}},
     };
-    for (const Case& one : cases) EXPECT_EQ(quoted_words(one.text, '\\'), one.words) << one.text;
-    EXPECT_EQ(quoted_words("a` b\\ c", '`'), (Words{"a` b\\", "c"}));
+    for (const Case& one : cases) EXPECT_EQ(quoted_words(one.text, '\\', kMaxWords), one.words) << one.text;
+    EXPECT_EQ(quoted_words("a` b\\ c", '`', kMaxWords), (Words{"a` b\\", "c"}));
 }
 
 TEST(Parse, KeyValues) {
@@ -284,17 +284,30 @@ TEST(Parse, RangesInTheFile) {
 TEST(Parse, Excerpts) {
     const std::string text = "FROM x\n\nRUN a\nCOPPY a \\\n b\nRUN c\nRUN d\n";
     EXPECT_EQ(
-        excerpt("Dockerfile", text, Lines{4, 5}),
+        excerpt("Dockerfile", text, {{"", 4, 5, 0, 0}}),
         "Dockerfile:4\n--------------------\n"
         "   2 |     \n   3 |     RUN a\n   4 | >>> COPPY a \\\n   5 | >>>  b\n   6 |     RUN c\n   7 |     RUN d\n"
         "--------------------\n");
-    EXPECT_EQ(excerpt("D", "a\nb\nc\nd\ne\nf\ng\nh\ni\n", std::vector<Lines>{{1, 1}, {8, 8}}),
+    EXPECT_EQ(excerpt("D", "a\nb\nc\nd\ne\nf\ng\nh\ni\n", {{"", 1, 1, 0, 0}, {"", 8, 8, 0, 0}}),
               "D:1\n--------------------\n   1 | >>> a\n   2 |     b\n   3 |     c\n ...\n   6 |     f\n   7 |     g\n"
               "   8 | >>> h\n   9 |     i\n--------------------\n");
-    EXPECT_EQ(excerpt("D", "a\x1b[31m\xff" + std::string(1000, 'x') + "\r\n", Lines{1, 1}),
+    EXPECT_EQ(excerpt("D", "a\x1b[31m\xff" + std::string(1000, 'x') + "\r\n", {{"", 1, 1, 0, 0}}),
               "D:1\n--------------------\n   1 | >>> a [31m\xef\xbf\xbd" + std::string(193, 'x') +
                   "\n--------------------\n");
-    EXPECT_EQ(excerpt("D", "", Lines{0, 0}), "D:0\n--------------------\n--------------------\n");
+    EXPECT_EQ(excerpt("D", "", {{"", 0, 0, 0, 0}}), "D:0\n--------------------\n--------------------\n");
+    EXPECT_EQ(excerpt("D", "\tä b\n", {{"", 1, 1, 5, 5}}),
+              "D:1:5\n--------------------\n   1 | >>> \tä b\n     |     \t  ^\n--------------------\n");
+    EXPECT_EQ(excerpt("D", "a b c\n", {{"", 1, 1, 1, 1}, {"", 1, 1, 5, 90}}),
+              "D:1:1\n--------------------\n   1 | >>> a b c\n     |     ^   ^\n--------------------\n");
+}
+
+TEST(Parse, WordsFitToShow) {
+    EXPECT_EQ(shown("a\x1b[1m"), "a [1m");
+    EXPECT_EQ(shown(std::string(100, 'x')), std::string(60, 'x') + "…");
+    const Error error = fit_to_show(bad_input("{}", std::string(1000, 'y')).with_hint("h").with_detail(Errno{3}));
+    EXPECT_EQ(error.message(), std::string(400, 'y') + "…");
+    EXPECT_EQ(error.hint(), "h");
+    EXPECT_EQ(error.find_detail<Errno>()->value, 3);
 }
 
 }  // namespace

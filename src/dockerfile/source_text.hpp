@@ -26,14 +26,20 @@ struct Piece {
 };
 
 // Adds "where" to an error that does not know yet: a SourceRange, and when text is given the excerpt
-// with the lines marked.
+// with the range marked. What it knows already stays.
 [[nodiscard]] Error located(Error error, std::string_view file_name, const Lines& lines);
 [[nodiscard]] Error with_excerpt(Error error, std::string_view file_name, std::string_view text, const Lines& lines);
 
 // The block BuildKit prints: "Dockerfile:12", a rule, some lines around, those in question marked with
-// ">>>", a rule. Long lines are cut, control bytes blanked. With several ranges, "..." stands for the
-// lines left out between them; the title names the first.
-[[nodiscard]] std::string excerpt(std::string_view file_name, std::string_view text, const Lines& lines);
-[[nodiscard]] std::string excerpt(std::string_view file_name, std::string_view text, const std::vector<Lines>& ranges);
+// ">>>", a rule; and when columns are known, "Dockerfile:12:5" and "^^^" below the word. Long lines are
+// cut, control bytes blanked. With several ranges, "..." stands for the lines left out between them; the
+// title names the first.
+[[nodiscard]] std::string excerpt(std::string_view file_name, std::string_view text,
+                                  const std::vector<SourceRange>& ranges);
+
+// A word of the file for messages: cut when it is long, control bytes blanked.
+[[nodiscard]] std::string shown(std::string_view word);
+// The same for a whole message that may quote the file.
+[[nodiscard]] Error fit_to_show(Error error);
 
 }  // namespace cooper::dockerfile

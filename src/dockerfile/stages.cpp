@@ -2,6 +2,8 @@
 #include "base/text.hpp"
 #include "dockerfile/instructions.hpp"
 
+#include <utility>
+
 namespace cooper::dockerfile {
 
 namespace {
@@ -10,29 +12,33 @@ class StageReader {
 public:
     explicit StageReader(const ParsedFile& file) : file_(file) {}
 
-    StageReading run() {
-        for (const Node& node : file_.nodes) {
+    // Each node is let go of when it has been read, so that a long file is not in memory twice.
+    StageReading run(std::vector<Node> nodes) {
+        for (Node& taken : nodes) {
             if (reading_.errors.size() >= kMaxErrors) break;
+            Node node = std::move(taken);
             if (node.command == "from") {
-                take_from(node);
+                take_from(std::move(node));
             } else {
-                take_command(node);
+                take_command(std::move(node));
             }
         }
         return std::move(reading_);
     }
 
 private:
-    void take_from(const Node& node) {
+    void take_from(Node node) {
         seen_from_ = true;
-        auto stage = parse_from(node);
-        if (!stage) return report(std::move(stage).error(), node);
+        const Lines lines = node.lines;
+        auto stage = parse_from(std::move(node));
+        if (!stage) return report(std::move(stage).error(), lines);
         reading_.list.stages.push_back(std::move(*stage));
     }
 
-    void take_command(const Node& node) {
-        auto instruction = parse_instruction(node);
-        if (!instruction) return report(std::move(instruction).error(), node);
+    void take_command(Node node) {
+        const Lines lines = node.lines;
+        auto instruction = parse_instruction(std::move(node));
+        if (!instruction) return report(std::move(instruction).error(), lines);
         StageList& list = reading_.list;
         if (!list.stages.empty()) {
             list.stages.back().commands.push_back(std::move(*instruction));
@@ -42,13 +48,13 @@ private:
             told_stage_ = true;
             report(bad_input("no build stage in current context")
                        .with_hint("begin with FROM; only ARG may stand before it")
-                       .with_context(fmt::format("dockerfile parse error on line {}", node.lines.first)),
-                   node);
+                       .with_context(fmt::format("dockerfile parse error on line {}", lines.first)),
+                   lines);
         }
     }
 
-    void report(Error error, const Node& node) {
-        reading_.errors.push_back(with_excerpt(std::move(error), file_.file_name, file_.text, node.lines));
+    void report(Error error, const Lines& lines) {
+        reading_.errors.push_back(with_excerpt(std::move(error), file_.file_name, file_.text, lines));
     }
 
     const ParsedFile& file_;
@@ -57,35 +63,29 @@ private:
     bool told_stage_ = false;
 };
 
-// "2 more mistakes: line 7: …; line 9: …"
-std::string also(const std::vector<Error>& errors) {
-    std::vector<std::string> texts;
-    for (std::size_t i = 1; i < errors.size(); ++i) {
-        const auto* range = errors[i].find_detail<SourceRange>();
-        texts.push_back(fmt::format("line {}: {}", range == nullptr ? 0 : range->first_line, errors[i].message()));
-    }
-    return fmt::format("{} more mistake{}: {}", texts.size(), texts.size() == 1 ? "" : "s", join(texts, "; "));
-}
-
+// One message of all, a line for each, and one excerpt with all of them marked.
 Error joined(const std::vector<Error>& errors, const ParsedFile& file) {
     const Error& first = errors.front();
     if (errors.size() == 1) return first;
-    Error all(first.code(), first.blame(), first.to_string());
-    std::vector<Lines> ranges;
-    for (const Error& error : errors) {
-        const auto* range = error.find_detail<SourceRange>();
-        if (range == nullptr) continue;
-        if (ranges.empty()) all = all.with_detail(*range);
-        ranges.push_back({range->first_line, range->last_line});
+    std::string text = first.to_string();
+    std::vector<SourceRange> ranges;
+    for (std::size_t i = 0; i < errors.size(); ++i) {
+        const auto* range = errors[i].find_detail<SourceRange>();
+        if (range != nullptr) ranges.push_back(*range);
+        if (i > 0) text += fmt::format("\nline {}: {}", range == nullptr ? 0 : range->first_line, errors[i].message());
     }
+    if (errors.size() == kMaxErrors) text += fmt::format("\nthese are the first {}", kMaxErrors);
+    Error all(first.code(), first.blame(), std::move(text));
+    if (!ranges.empty()) all = all.with_detail(ranges.front());
     all = all.with_detail(Excerpt{excerpt(file.file_name, file.text, ranges)});
-    const std::string hint = first.hint().empty() ? also(errors) : first.hint() + "; " + also(errors);
-    return all.with_hint(hint);
+    return first.hint().empty() ? all : all.with_hint(first.hint());
 }
 
 }  // namespace
 
-StageReading read_stages(const ParsedFile& file) { return StageReader(file).run(); }
+StageReading read_stages(const ParsedFile& file) { return StageReader(file).run(file.nodes); }
+
+StageReading take_stages(ParsedFile& file) { return StageReader(file).run(std::exchange(file.nodes, {})); }
 
 Result<> verdict(const StageReading& reading, const ParsedFile& file) {
     if (!reading.errors.empty()) return joined(reading.errors, file);

@@ -104,7 +104,7 @@ private:
         linter_ = Linter(std::move(config), [this](const auto& warning) {
             if (options_.warn) options_.warn(to_event(warning, options_.filename));
         });
-        StageReading reading = read_stages(file);
+        StageReading reading = take_stages(file);
         lint_text(linter_, file, reading.list);
         TRY(verdict(reading, file));
         program_ = std::move(reading.list);
@@ -124,7 +124,7 @@ private:
     }
 
     [[nodiscard]] Error at(Error error, const Lines& lines) const {
-        return located(std::move(error), options_.filename, lines);
+        return with_excerpt(fit_to_show(std::move(error)), options_.filename, source_->data, lines);
     }
 
     [[nodiscard]] ShellLex lex() const { return ShellLex(escape_); }
@@ -620,7 +620,13 @@ private:
         bool new_deps = false;
         std::vector<StageCommand> commands;
         for (const std::string& trigger : triggers) {
-            Instruction instruction = TRY_CONTEXT(parse_trigger(trigger), "ONBUILD {}", trigger);
+            auto read = parse_trigger(trigger);
+            if (!read) {
+                // Lines of the trigger are none of this file: the mistake stands where FROM does.
+                return Error(read.error().code(), read.error().blame(), read.error().message())
+                    .with_context("ONBUILD " + shown(trigger));
+            }
+            Instruction instruction = std::move(*read);
             instruction.location = stage.stage.location;
             StageCommand command = TRY(to_command(stage, std::move(instruction)));
             command.on_build = true;
