@@ -37,6 +37,7 @@ Result<> Dispatcher::dispatch(EnvCommand& env) {
         message += " " + pair.key + "=" + pair.value;
         stage_.state.add_env(pair.key, pair.value);
         set_env(stage_.image.config.env, pair.key, pair.value);
+        TRY(check_variables());
     }
     commit(std::move(message), false);
     return {};
@@ -139,6 +140,8 @@ Result<> Dispatcher::dispatch(ExposeCommand& expose) {
         const ExposedPorts parsed = TRY(parse_port(spec));
         if (parsed.casing) lint_port_protocol(shared_.linter, command_->instruction, spec);
         if (parsed.has_host) lint_port_host(shared_.linter, command_->instruction, spec);
+        for (const std::string& port : parsed.ports) shared_.budget.charge(2 * port.size());
+        TRY(shared_.budget.check());
         for (const std::string& port : parsed.ports) {
             stage_.image.config.exposed_ports.insert(port);
             all.push_back(port);
@@ -193,6 +196,7 @@ Result<> Dispatcher::dispatch(ArgCommand& arg) {
         if (value.value && !is_scan_switch(value.key)) stage_.state.add_env(value.key, *value.value);
         message += " " + value.key + (value.value ? "=" + *value.value : "");
         stage_.build_args.push_back(std::move(value));
+        TRY(check_variables());
     }
     commit(std::move(message), false);
     return {};

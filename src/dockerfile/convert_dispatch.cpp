@@ -12,13 +12,28 @@ namespace cooper::dockerfile {
 namespace {
 
 constexpr const char* kHistoryComment = "buildkit.dockerfile.v0";
+// What one variable costs beside its text.
+constexpr std::size_t kVariableBytes = 64;
+constexpr std::size_t kMostVariables = 4000;
 
 }  // namespace
 
 std::vector<llb::Range> to_llb_ranges(const Lines& lines) { return {{{lines.first, 0}, {lines.last, 0}}}; }
 
-void Dispatcher::start() {
+// A step keeps the environment it runs in.
+void Dispatcher::charge_environment() const {
+    for (const auto& [key, value] : stage_.state.env().entries()) {
+        shared_.budget.charge(key.size() + value.size() + kVariableBytes);
+    }
+}
+
+Result<> Dispatcher::start() {
     oci::ContainerConfig& config = stage_.image.config;
+    charge_environment();
+    for (const std::string& entry : config.env) shared_.budget.charge(entry.size() + kVariableBytes);
+    shared_.budget.charge(kVariableBytes * (config.labels.size() + config.exposed_ports.size() + config.volumes.size() +
+                                            stage_.build_args.size()));
+    TRY(shared_.budget.check());
     const bool has_path =
         std::ranges::any_of(config.env, [](const std::string& entry) { return cut(entry, '=').first == "PATH"; });
     if (!has_path && platform().os != "windows") config.env.push_back("PATH=" + default_path(platform().os));
@@ -30,17 +45,26 @@ void Dispatcher::start() {
     if (!config.working_dir.empty()) set_workdir(std::string(config.working_dir));
     if (!config.user.empty()) stage_.state.set_user(config.user);
     stage_.state.set_network(shared_.options.network);
+    return {};
 }
 
 Result<> Dispatcher::run(StageCommand& command) {
     command_ = &command;
     stage_.counter.on_build = command.on_build;
-    return std::visit([this](auto& body) { return dispatch(body); }, command.instruction.command);
+    TRY(std::visit([this](auto& body) { return dispatch(body); }, command.instruction.command));
+    return shared_.budget.check();
+}
+
+Result<> Dispatcher::check_variables() const {
+    if (stage_.state.env().entries().size() <= kMostVariables && stage_.build_args.size() <= kMostVariables) return {};
+    return bad_input("the stage has more than {} variables", kMostVariables);
 }
 
 Result<std::string> Dispatcher::expand_with(const ShellLex& lex, std::string_view word) {
     const llb::EnvList& env = stage_.state.env();
     Expansion expansion = TRY(lex.expand(word, env));
+    shared_.budget.charge(expansion.text.size());
+    TRY(shared_.budget.check());
     if (!expansion.unmatched.empty()) {
         std::set<std::string> declared;
         for (const BuildArg& arg : stage_.build_args) declared.insert(arg.key);
@@ -58,7 +82,10 @@ Result<> Dispatcher::expand_in_place(std::string& word) {
 }
 
 Result<std::vector<std::string>> Dispatcher::expand_words(std::string_view word) {
-    return ShellLex(shared_.escape).expand_words(word, stage_.state.env());
+    Expansion expansion = TRY(ShellLex(shared_.escape).expand(word, stage_.state.env()));
+    shared_.budget.charge(expansion.text.size());
+    TRY(shared_.budget.check());
+    return std::move(expansion.words);
 }
 
 // Backslash whatever the escape directive says, quotes untouched (D165).
@@ -78,6 +105,7 @@ std::string Dispatcher::expand_for_display(std::string_view text, const llb::Env
     LexOptions options;
     options.raw_quotes = options.keep_unset = unset == Unset::verbatim;
     auto expanded = ShellLex(shared_.escape, options).expand_word(text, env);
+    if (expanded) shared_.budget.charge(expanded->size());
     return expanded ? std::move(*expanded) : std::string(text);
 }
 
@@ -104,6 +132,8 @@ llb::Constraints Dispatcher::constraints(std::string name) const {
 }
 
 void Dispatcher::commit(std::string created_by, bool with_layer) {
+    shared_.budget.charge(created_by.size());
+    if (with_layer) charge_environment();
     oci::HistoryEntry entry;
     entry.created_by = std::move(created_by);
     entry.comment = kHistoryComment;

@@ -24,6 +24,7 @@ struct DispatchShared {
     std::optional<llb::ProxyEnv> proxy;
     std::optional<std::int64_t> epoch_seconds;
     Linter& linter;
+    Budget& budget;
     const codec::PatternMatcher& ignored;  // by the ignore file of the main context
 };
 
@@ -32,7 +33,7 @@ public:
     Dispatcher(const DispatchShared& shared, StageState& stage) : shared_(shared), stage_(stage) {}
 
     // Environment, directory, user and network of the base, before the first instruction.
-    void start();
+    Result<> start();
     Result<> run(StageCommand& command);
 
 private:
@@ -52,6 +53,7 @@ private:
     Result<> dispatch(ArgCommand& arg);
     Result<> dispatch(OnbuildCommand& onbuild);
     void set_workdir(std::string_view path);
+    [[nodiscard]] Result<> check_variables() const;
 
     // convert_run.cpp
     Result<> dispatch(RunCommand& run);
@@ -83,6 +85,8 @@ private:
     [[nodiscard]] std::string run_history(const std::vector<std::string>& args) const;
     [[nodiscard]] const oci::Platform& platform() const;
     [[nodiscard]] std::optional<std::int64_t> epoch_ns() const;
+
+    void charge_environment() const;
 
     const DispatchShared& shared_;
     StageState& stage_;

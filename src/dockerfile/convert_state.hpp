@@ -7,6 +7,7 @@
 #include "dockerfile/instructions.hpp"
 #include "dockerfile/to_llb.hpp"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,6 +26,22 @@ struct StageCommand {
     bool on_build = false;
 };
 
+// What the text may grow to while it is worked out: a variable that doubles, environments of steps and
+// configurations of stages are short to write and long to keep.
+class Budget {
+public:
+    void charge(std::size_t bytes) { left_bytes_ -= std::min(left_bytes_, bytes); }
+    [[nodiscard]] Result<> check() const {
+        if (left_bytes_ > 0) return {};
+        return bad_input("the Dockerfile grows to more than {} MiB here", kMostBytes >> 20U)
+            .with_hint("variables, environments of steps and what stages inherit count");
+    }
+
+private:
+    static constexpr std::size_t kMostBytes = 128U << 20U;
+    std::size_t left_bytes_ = kMostBytes;
+};
+
 struct BuildArg {
     std::string key;
     std::optional<std::string> value;
@@ -38,7 +55,7 @@ struct StageState {
     std::optional<NamedContext> named_context;
 
     llb::State state;
-    oci::ImageConfig image;
+    oci::ImageConfig image;                      // of its history, what the stages below do not have
     std::optional<oci::ImageConfig> base_image;  // as found
     std::vector<BuildArg> build_args;
     std::vector<StageCommand> commands;

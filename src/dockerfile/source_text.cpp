@@ -94,6 +94,10 @@ std::string excerpt(std::string_view file_name, std::string_view text, const std
     return out.append(kRule);
 }
 
+std::string excerpt(std::string_view file_name, std::string_view text, const Lines& lines) {
+    return excerpt(file_name, text, std::vector<SourceRange>{{"", lines.first, lines.last, 0, 0}});
+}
+
 std::string shown(std::string_view word) { return cut_to(word, kWordWidth); }
 
 Error fit_to_show(Error error) {

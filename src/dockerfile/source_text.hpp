@@ -36,6 +36,7 @@ struct Piece {
 // title names the first.
 [[nodiscard]] std::string excerpt(std::string_view file_name, std::string_view text,
                                   const std::vector<SourceRange>& ranges);
+[[nodiscard]] std::string excerpt(std::string_view file_name, std::string_view text, const Lines& lines);
 
 // A word of the file for messages: cut when it is long, control bytes blanked.
 [[nodiscard]] std::string shown(std::string_view word);

@@ -22,7 +22,7 @@ namespace cooper::dockerfile {
 
 namespace {
 
-constexpr std::size_t kMaxStages = 20'000;
+constexpr std::size_t kMaxStages = 10'000;
 constexpr std::size_t kMaxParallelResolves = 8;
 
 using Reachable = std::unordered_set<const StageState*>;
@@ -340,13 +340,14 @@ private:
         return {};
     }
 
-    StageState& add_image(const std::string& name, const Lines& location) {
+    Result<StageState*> add_image(const std::string& name, const Lines& location) {
+        if (states_.size() >= 2 * kMaxStages) return bad_input("more than {} images are read", kMaxStages);
         auto image = std::make_unique<StageState>();
         image->base_name = name;
         image->stage.base_name = name;
         image->stage.location = location;
         image->unregistered = true;
-        return add_state(std::move(image));
+        return &add_state(std::move(image));
     }
 
     Result<StageCommand> to_command(StageState& stage, Instruction instruction) {
@@ -359,7 +360,8 @@ private:
             for (const std::string& from : mount_sources(*run)) {
                 const std::string name = from.empty() ? "scratch" : from;
                 StageState* found = find_by_name(name);
-                out.sources.push_back(found != nullptr ? found : &add_image(name, location));
+                if (found == nullptr) found = TRY(add_image(name, location));
+                out.sources.push_back(found);
             }
         }
         for (StageState* source : out.sources) {
@@ -384,7 +386,8 @@ private:
             return states_[static_cast<std::size_t>(*index)].get();
         }
         StageState* found = find_by_name(from);
-        return found != nullptr ? found : &add_image(from, location);
+        if (found == nullptr) found = TRY(add_image(from, location));
+        return found;
     }
 
     // Depth first without recursion; a stage met again while still open closes a loop.
@@ -457,7 +460,7 @@ private:
             for (std::size_t i = 0; i < states_.size(); ++i) {
                 StageState& stage = *states_[i];
                 if (!reachable.contains(&stage)) continue;
-                inherit(stage);
+                if (stage.base != nullptr) stage.platform = stage.base->platform;
                 auto added = start_triggers(stage);
                 if (!added) return at(std::move(added).error(), stage.stage.location);
                 new_deps = new_deps || *added;
@@ -597,9 +600,11 @@ private:
         if (stage.base == nullptr) return;
         stage.state = stage.base->state;
         stage.platform = stage.base->platform;
-        stage.image = stage.base->image;
+        stage.image = {.created = stage.base->image.created,
+                       .author = stage.base->image.author,
+                       .platform = stage.base->image.platform,
+                       .config = stage.base->image.config};
         stage.image.config.on_build.clear();
-        stage.base_image = stage.base->base_image;
         stage.paths = stage.base->paths;
         stage.workdir_set = stage.base->workdir_set;
         stage.build_args = stage.base->build_args;
@@ -652,6 +657,7 @@ private:
         auto rules = codec::PatternMatcher::create(options_.context.exclude_patterns);
         const codec::PatternMatcher ignored = rules ? std::move(*rules) : codec::PatternMatcher();
         context_ = llb::deferred([this] { return main_context(); });
+        Budget budget;
         const DispatchShared shared{.options = options_,
                                     .global_args = global_args_,
                                     .target_platform = target_platform_,
@@ -661,6 +667,7 @@ private:
                                     .proxy = proxy_args(options_.build_args),
                                     .epoch_seconds = epoch_seconds_,
                                     .linter = linter_,
+                                    .budget = budget,
                                     .ignored = ignored};
         for (const auto& state : states_) {
             StageState& stage = *state;
@@ -670,7 +677,9 @@ private:
             if (!stage.platform) stage.platform = target_platform_;
             TRY(check_stop(stop_));
             Dispatcher dispatcher(shared, stage);
-            dispatcher.start();
+            if (auto started = dispatcher.start(); !started) {
+                return at(std::move(started).error(), stage.stage.location);
+            }
             UsedOnce used_once;
             for (StageCommand& command : stage.commands) {
                 const bool has_shell = !stage.image.config.shell.empty();
@@ -702,17 +711,40 @@ private:
         target.paths->insert("/");
         BuildPlan plan;
         for (const auto& [key, value] : options_.labels) target.image.config.labels[key] = value;
-        plan.image = std::move(target.image);
+        plan.image = whole_image(target);
         if (!implicit_target_) set_platform(plan.image.platform);
         plan.image.platform = oci::normalize(plan.image.platform);
         plan.platform = plan.image.platform;
-        plan.base_image = std::move(target.base_image);
+        plan.base_image = std::move(root_of(target).base_image);
         plan.epoch_seconds = epoch_seconds_;
         plan.ignore_cache = target.ignore_cache;
         plan.context_paths = context_paths_;
         plan.target_name = target.counter.stage;
         plan.definition = TRY(llb::marshal_definition(target.state, to_llb_platform(target_platform_)));
         return plan;
+    }
+
+    static StageState& root_of(StageState& stage) {
+        StageState* root = &stage;
+        while (root->base != nullptr) root = root->base;
+        return *root;
+    }
+
+    // With what it has of the stages below: their history, and the layers of the image at the bottom.
+    static oci::ImageConfig whole_image(StageState& target) {
+        if (target.base == nullptr) return std::move(target.image);
+        std::vector<const StageState*> chain;
+        for (const StageState* stage = &target; stage != nullptr; stage = stage->base) chain.push_back(stage);
+        oci::ImageConfig image = std::move(root_of(target).image);
+        image.created = target.image.created;
+        image.author = target.image.author;
+        image.platform = target.image.platform;
+        image.config = std::move(target.image.config);
+        for (auto stage = chain.rbegin() + 1; stage != chain.rend(); ++stage) {
+            const auto& history = (*stage)->image.history;
+            image.history.insert(image.history.end(), history.begin(), history.end());
+        }
+        return image;
     }
 
     void set_platform(oci::Platform& platform) const {
