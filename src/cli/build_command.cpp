@@ -32,36 +32,44 @@ struct BuildFlags {
     bool check = false;
 };
 
-constexpr std::size_t kMaxDockerfile = 16U << 20U;
+bool is_archive(std::string_view start) {
+    using namespace std::string_view_literals;
+    for (const auto magic : {"\x1f\x8b"sv, "BZh"sv, "\xfd"
+                                                    "7zXZ"sv,
+                             "\x28\xb5\x2f\xfd"sv}) {
+        if (start.starts_with(magic)) return true;
+    }
+    return start.size() > 262 && start.substr(257, 5) == "ustar";
+}
 
-// Standard input is a Dockerfile or a tar; it is put aside in an unlinked file to find out.
+// Standard input is a Dockerfile or a tar. A tar is put aside in an unlinked file; a Dockerfile is not read further
+// than one may go.
 Result<> take_stdin(engine::BuildRequest& request, sys::Fd& spool) {
+    std::string start;
+    std::array<std::byte, 512> buffer{};
+    while (start.size() < buffer.size()) {
+        const std::size_t n = TRY(sys::read_some(STDIN_FILENO, std::span(buffer).first(buffer.size() - start.size())));
+        if (n == 0) break;
+        start += as_text(std::span(buffer).first(n));
+    }
+    if (start.empty())
+        return bad_input("nothing on standard input").with_hint("pipe a Dockerfile or a tar of the context into it");
+    if (!is_archive(start)) {
+        request.context.kind = engine::ContextSpec::Kind::empty;
+        request.dockerfile_text =
+            TRY_CONTEXT(read_dockerfile(STDIN_FILENO, std::move(start)), "Dockerfile on standard input");
+        return {};
+    }
     const char* tmp = std::getenv("TMPDIR");
     spool = sys::Fd(::open(tmp != nullptr && *tmp != '\0' ? tmp : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (!spool.valid()) return fail_errno(errno, "temporary file for standard input");
     sys::FdSource input(sys::Fd(::dup(STDIN_FILENO)));
     sys::FdSink output(TRY(spool.duplicate()));
+    TRY(sys::write_all(spool.get(), start));
     TRY(copy_all(input, output));
     ::lseek(spool.get(), 0, SEEK_SET);
-    std::array<std::byte, 512> head{};
-    const std::size_t n = TRY(sys::read_some(spool.get(), head));
-    ::lseek(spool.get(), 0, SEEK_SET);
-    const std::string_view start = as_text(std::span(head).first(n));
-    if (n == 0)
-        return bad_input("nothing on standard input").with_hint("pipe a Dockerfile or a tar of the context into it");
-    const bool archive = start.starts_with("\x1f\x8b") || start.starts_with("BZh") ||
-                         start.starts_with(
-                             "\xfd"
-                             "7zXZ") ||
-                         start.starts_with("\x28\xb5\x2f\xfd") || (n > 262 && start.substr(257, 5) == "ustar");
-    if (archive) {
-        request.context.kind = engine::ContextSpec::Kind::tar_stream;
-        request.context.tar_fd = spool.get();
-        return {};
-    }
-    request.context.kind = engine::ContextSpec::Kind::empty;
-    request.dockerfile_text =
-        TRY_CONTEXT(sys::read_to_end(spool.get(), kMaxDockerfile), "Dockerfile on standard input");
+    request.context.kind = engine::ContextSpec::Kind::tar_stream;
+    request.context.tar_fd = spool.get();
     return {};
 }
 
@@ -91,7 +99,7 @@ Result<> set_context(const BuildFlags& flags, engine::BuildRequest& request, sys
     }
     if (flags.file == "-") {
         request.dockerfile_text =
-            TRY_CONTEXT(sys::read_to_end(STDIN_FILENO, kMaxDockerfile), "Dockerfile on standard input");
+            TRY_CONTEXT(read_dockerfile(STDIN_FILENO, ""), "Dockerfile on standard input");
     } else {
         request.dockerfile = flags.file;
     }

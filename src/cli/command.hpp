@@ -51,11 +51,15 @@ struct Command {
 [[nodiscard]] std::vector<Command> all_commands();
 
 [[nodiscard]] std::vector<Command> build_commands();
+[[nodiscard]] std::vector<Command> dockerfile_commands();
 [[nodiscard]] std::vector<Command> ignore_commands();
 [[nodiscard]] std::vector<Command> image_commands();
 [[nodiscard]] std::vector<Command> run_commands();
 [[nodiscard]] std::vector<Command> system_commands();
 [[nodiscard]] std::vector<Command> completion_commands();
+
+// `start` and what follows it, no further than a little more than a Dockerfile may have: its parser names the line.
+[[nodiscard]] Result<std::string> read_dockerfile(int fd, std::string start);
 
 // Prints an error as people read it: log tail, excerpt, message, hint.
 void print_error(const Error& error);

@@ -122,16 +122,6 @@ private:
         return true;
     }
 
-    // Takes a continuation mark off the end; false when there was none.
-    bool take_continuation(std::string_view& line) const {
-        std::string_view end = line;
-        while (end.ends_with(' ') || end.ends_with('\t')) end.remove_suffix(1);
-        if (!end.ends_with(file_.escape)) return false;
-        if (end.size() > 1 && end[end.size() - 2] == file_.escape) return false;  // it is itself escaped
-        line = end.substr(0, end.size() - 1);
-        return true;
-    }
-
     // `indent`: bytes before the first line's text.
     Result<> instruction(std::string_view first, std::size_t indent) {
         Node node;
@@ -144,7 +134,7 @@ private:
         node.comments.assign(comments_.end() - static_cast<std::ptrdiff_t>(kept), comments_.end());
         node.file_name = shared_name_;
         std::string_view part = first;
-        bool more = take_continuation(part);
+        bool more = take_continuation(part, file_.escape);
         node.original = part;
         node.pieces.push_back({0, reader_.number(), static_cast<std::uint32_t>(indent) + 1});
         bool empty_continuation = false;
@@ -156,12 +146,12 @@ private:
                 empty_continuation = true;
                 continue;
             }
-            more = take_continuation(part);
+            more = take_continuation(part, file_.escape);
             if (part.empty()) continue;
             node.pieces.push_back({static_cast<std::uint32_t>(node.original.size()), reader_.number(), 1});
             node.original += part;
         }
-        node.lines.last = reader_.number();
+        node.lines.last = node.text_end = reader_.number();
         if (empty_continuation) {
             file_.warnings.push_back({"NoEmptyContinuation",
                                       "Empty continuation line",
@@ -226,8 +216,22 @@ private:
 
 Result<ParsedFile> parse(std::string_view text, std::string_view file_name) {
     if (text.empty()) return bad_input("the Dockerfile cannot be empty").with_hint("begin with FROM IMAGE");
-    if (text.size() > kMaxFile) return bad_input("{} is larger than {} MiB", file_name, kMaxFile >> 20U);
+    if (text.size() > kMaxFile) {
+        const auto line = static_cast<int>(std::ranges::count(text.substr(0, kMaxFile), '\n')) + 1;
+        return located(bad_input("dockerfile parse error on line {}: the file is larger than {} MiB", line,
+                                 kMaxFile >> 20U),
+                       file_name, {line, line});
+    }
     return Parser(text, file_name).run();
+}
+
+bool take_continuation(std::string_view& line, char escape) {
+    std::string_view end = line;
+    while (end.ends_with(' ') || end.ends_with('\t')) end.remove_suffix(1);
+    if (!end.ends_with(escape)) return false;
+    if (end.size() > 1 && end[end.size() - 2] == escape) return false;  // it is itself escaped
+    line = end.substr(0, end.size() - 1);
+    return true;
 }
 
 SourceRange range_in_file(const Node& node, std::size_t offset, std::size_t size) {

@@ -23,7 +23,7 @@ inline constexpr std::size_t kMaxLine = 65535;
 // Instructions take far more memory than the few bytes they can be written with.
 inline constexpr std::size_t kMaxInstructions = 50'000;
 // Flags, words and pairs of all instructions: each may be two bytes of the file.
-inline constexpr std::size_t kMaxWords = 250'000;
+inline constexpr std::size_t kMaxWords = 100'000;
 // Of the comments above one instruction the last ones are kept.
 inline constexpr std::size_t kMaxComments = 1000;
 
@@ -48,6 +48,7 @@ struct Node {
     std::vector<std::string> comments;  // directly above, without "#"; directives of the file are none
     std::vector<Piece> pieces;          // where the parts of `original` stand
     Lines lines;
+    int text_end = 0;  // the last line before its here-documents
     std::shared_ptr<const std::string> file_name;
     std::optional<Error> mistake;
 };
@@ -69,7 +70,11 @@ struct ParsedFile {
     std::string text;
 };
 
+// Larger files are refused with the line that is too far.
 [[nodiscard]] Result<ParsedFile> parse(std::string_view text, std::string_view file_name);
+
+// Takes a continuation mark off the end of a line without line end; false when there was none.
+[[nodiscard]] bool take_continuation(std::string_view& line, char escape);
 
 // Where `size` bytes at `offset` of the node's original stand in the file.
 [[nodiscard]] SourceRange range_in_file(const Node& node, std::size_t offset, std::size_t size);

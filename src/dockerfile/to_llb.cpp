@@ -108,11 +108,12 @@ private:
         lint_text(linter_, file, reading.list);
         TRY(verdict(reading, file));
         program_ = std::move(reading.list);
-        lint_stages(linter_, program_);
         if (program_.stages.empty()) return bad_input("dockerfile contains no stages to build");
         if (program_.stages.size() > kMaxStages) {
-            return bad_input("the Dockerfile has {} stages, the limit is {}", program_.stages.size(), kMaxStages);
+            return at(bad_input("the Dockerfile has {} stages, the limit is {}", program_.stages.size(), kMaxStages),
+                      program_.stages[kMaxStages].location);
         }
+        lint_stages(linter_, program_);
         return {};
     }
 
@@ -624,6 +625,8 @@ private:
         }
         bool new_deps = false;
         std::vector<StageCommand> commands;
+        triggers_ += triggers.size();
+        if (triggers_ > kMaxInstructions) return bad_input("more than {} triggers of ONBUILD", kMaxInstructions);
         for (const std::string& trigger : triggers) {
             auto read = parse_trigger(trigger);
             if (!read) {
@@ -772,6 +775,8 @@ private:
     llb::EnvList global_args_;
     OutlineScope global_outline_;
     std::optional<std::int64_t> epoch_seconds_;
+
+    std::size_t triggers_ = 0;  // of ONBUILD, in all stages
 
     std::vector<std::unique_ptr<StageState>> states_;
     std::unordered_map<std::string, StageState*> by_name_;
