@@ -34,8 +34,9 @@ struct BuildFlags {
 
 bool is_archive(std::string_view start) {
     using namespace std::string_view_literals;
-    for (const auto magic : {"\x1f\x8b"sv, "BZh"sv, "\xfd"
-                                                    "7zXZ"sv,
+    for (const auto magic : {"\x1f\x8b"sv, "BZh"sv,
+                             "\xfd"
+                             "7zXZ"sv,
                              "\x28\xb5\x2f\xfd"sv}) {
         if (start.starts_with(magic)) return true;
     }
@@ -98,8 +99,7 @@ Result<> set_context(const BuildFlags& flags, engine::BuildRequest& request, sys
         request.context = {engine::ContextSpec::Kind::directory, context, -1};
     }
     if (flags.file == "-") {
-        request.dockerfile_text =
-            TRY_CONTEXT(read_dockerfile(STDIN_FILENO, ""), "Dockerfile on standard input");
+        request.dockerfile_text = TRY_CONTEXT(read_dockerfile(STDIN_FILENO, ""), "Dockerfile on standard input");
     } else {
         request.dockerfile = flags.file;
     }

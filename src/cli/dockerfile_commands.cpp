@@ -94,7 +94,8 @@ Action setup_fmt(CLI::App& app) {
     return [flags](Session& /*session*/) -> Result<int> {
         if (flags->files.empty()) flags->files = {"Dockerfile"};
         if (flags->write && std::ranges::count(flags->files, "-") > 0) {
-            return bad_input("standard input cannot be written to").with_hint("leave --write out to get the form on standard output");
+            return bad_input("standard input cannot be written to")
+                .with_hint("leave --write out to get the form on standard output");
         }
         int status = 0;
         for (const std::string& name : flags->files) {

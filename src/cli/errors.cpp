@@ -89,8 +89,13 @@ Result<std::unique_ptr<engine::Engine>> Session::open_engine() const {
 
 std::vector<Command> all_commands() {
     std::vector<Command> commands;
-    for (auto make : {build_commands, dockerfile_commands, ignore_commands, run_commands, image_commands, system_commands,
-                      completion_commands}) {
+<<<<<<< HEAD
+    for (auto make : {build_commands, dockerfile_commands, ignore_commands, run_commands, image_commands,
+                      system_commands, completion_commands}) {
+=======
+    for (auto make :
+         {build_commands, dockerfile_commands, run_commands, image_commands, system_commands, completion_commands}) {
+>>>>>>> 0958896 (Formatted)
         for (auto& command : make()) commands.push_back(std::move(command));
     }
     return commands;

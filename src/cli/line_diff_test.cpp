@@ -11,8 +11,7 @@ TEST(LineDiff, Hunks) {
     EXPECT_EQ(diff("x\n", "x\n"), "");
     EXPECT_EQ(diff("1\n2\n3\n", "1\nb\n3\n"), "--- a\n+++ b\n@@ -1,3 +1,3 @@\n 1\n-2\n+b\n 3\n");
     EXPECT_EQ(diff("", "1\n"), "--- a\n+++ b\n@@ -0,0 +1,1 @@\n+1\n");
-    EXPECT_EQ(diff("1\n2", "1\n2\n"),
-              "--- a\n+++ b\n@@ -1,2 +1,2 @@\n 1\n-2\n\\ No newline at end of file\n+2\n");
+    EXPECT_EQ(diff("1\n2", "1\n2\n"), "--- a\n+++ b\n@@ -1,2 +1,2 @@\n 1\n-2\n\\ No newline at end of file\n+2\n");
 }
 
 TEST(LineDiff, FarChangesAreHunksOfTheirOwn) {

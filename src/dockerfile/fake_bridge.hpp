@@ -40,8 +40,7 @@ public:
                                                        const std::string& log_name, Stop /*stop*/) override {
         const std::lock_guard lock(mutex_);
         log.push_back(log_name);
-        return frontend::ResolvedImage{layout.reference, digest(),
-                                       images.at("docker.io/library/alpine:3")};
+        return frontend::ResolvedImage{layout.reference, digest(), images.at("docker.io/library/alpine:3")};
     }
     Result<std::optional<std::string>> read_local_file(const std::string& local_name, const std::string& path,
                                                        std::size_t /*limit*/, const std::string& log_name,

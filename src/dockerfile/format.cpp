@@ -173,7 +173,8 @@ private:
         for (const std::string& flag : node.flags) out += " " + flag;
         std::vector<std::string> words = node.words;
         if (node.command == "from" && words.size() == 3) words[1] = to_upper(words[1]);
-        for (const KeyValue& pair : node.pairs) words.push_back(pair.key + (pair.has_separator ? "=" : " ") + pair.value);
+        for (const KeyValue& pair : node.pairs)
+            words.push_back(pair.key + (pair.has_separator ? "=" : " ") + pair.value);
         if (node.json) {
             const bool health = node.command == "healthcheck" && !words.empty();
             if (health) out += " " + words.front();
@@ -219,11 +220,13 @@ private:
     static Line next_line(const Node& node, const Part& part, Line& before) {
         const bool list = is_list(node);
         if (part.comment) {
-            return {list ? std::string(kIndent).append(trim_space(part.text)) : std::string(trim_blanks_right(part.text)),
-                    true, false};
+            return {
+                list ? std::string(kIndent).append(trim_space(part.text)) : std::string(trim_blanks_right(part.text)),
+                true, false};
         }
         const std::string_view inner = trim_space_left(part.text);
-        const bool blank = inner.size() < part.text.size() || trim_blanks_right(before.text).size() < before.text.size();
+        const bool blank =
+            inner.size() < part.text.size() || trim_blanks_right(before.text).size() < before.text.size();
         if (!list || !blank) return {std::string(part.text), false, part.more};
         before.text = std::string(trim_blanks_right(before.text)) + " ";
         return {std::string(kIndent).append(inner), false, part.more};
@@ -258,8 +261,8 @@ void write_list(codec::GoJson& json, std::string_view name, const std::vector<st
 
 std::string_view form_name(const Node& node) {
     if (node.json) return "exec";
-    const bool command = node.command == "run" || node.command == "cmd" || node.command == "entrypoint" ||
-                         node.command == "healthcheck";
+    const bool command =
+        node.command == "run" || node.command == "cmd" || node.command == "entrypoint" || node.command == "healthcheck";
     return command ? "shell" : "words";
 }
 
@@ -334,8 +337,9 @@ bool same_meaning(const Node& a, const Node& b) {
         return x.name == y.name && x.data == y.data && x.expand == y.expand && x.chomp == y.chomp && x.fd == y.fd;
     };
     return a.command == b.command && a.flags == b.flags && a.json == b.json && words(a) == words(b) &&
-           a.trigger == b.trigger && a.trigger_json == b.trigger_json && a.mistake.has_value() == b.mistake.has_value() &&
-           std::ranges::equal(a.pairs, b.pairs, same_pair) && std::ranges::equal(a.heredocs, b.heredocs, same_heredoc);
+           a.trigger == b.trigger && a.trigger_json == b.trigger_json &&
+           a.mistake.has_value() == b.mistake.has_value() && std::ranges::equal(a.pairs, b.pairs, same_pair) &&
+           std::ranges::equal(a.heredocs, b.heredocs, same_heredoc);
 }
 
 Result<std::string> format(std::string_view text, std::string_view file_name) {

@@ -75,7 +75,8 @@ TEST(Format, Mistakes) {
 }
 
 TEST(Tree, Members) {
-    const auto tree = syntax_tree_json("# escape=`\n# the one\nFROM --platform=p a AS b\nCOPY <<E /x\nhi\nE\nENV k=\"v\"\n", "D");
+    const auto tree =
+        syntax_tree_json("# escape=`\n# the one\nFROM --platform=p a AS b\nCOPY <<E /x\nhi\nE\nENV k=\"v\"\n", "D");
     ASSERT_TRUE(tree);
     for (const char* part :
          {"\"escape\": \"`\"", "\"name\": \"b\"", "\"base\": \"a\"", "\"platform\": \"p\"", "\"instruction\": \"COPY\"",

@@ -88,9 +88,9 @@ Result<Command> parse_copy(Node& node) {
 }
 
 Result<Command> parse_add(Node& node) {
-    static const KnownFlags kKnown = {{"chown", FlagKind::text},           {"chmod", FlagKind::text},
-                                      {"link", FlagKind::boolean},         {"keep-git-dir", FlagKind::boolean},
-                                      {"checksum", FlagKind::text},        {"unpack", FlagKind::boolean},
+    static const KnownFlags kKnown = {{"chown", FlagKind::text},    {"chmod", FlagKind::text},
+                                      {"link", FlagKind::boolean},  {"keep-git-dir", FlagKind::boolean},
+                                      {"checksum", FlagKind::text}, {"unpack", FlagKind::boolean},
                                       {"exclude", FlagKind::list}};
     const Flags flags = TRY(parse_flags(node, kKnown));
     AddCommand add;

@@ -114,7 +114,8 @@ public:
     bool end_object() override { return leave(); }
     bool start_array(std::size_t /*size*/) override { return enter() && (depth_ == 1 || other()); }
     bool end_array() override { return leave(); }
-    bool parse_error(std::size_t /*at*/, const std::string& /*token*/, const nlohmann::json::exception& /*e*/) override {
+    bool parse_error(std::size_t /*at*/, const std::string& /*token*/,
+                     const nlohmann::json::exception& /*e*/) override {
         return false;
     }
 

@@ -218,9 +218,9 @@ Result<ParsedFile> parse(std::string_view text, std::string_view file_name) {
     if (text.empty()) return bad_input("the Dockerfile cannot be empty").with_hint("begin with FROM IMAGE");
     if (text.size() > kMaxFile) {
         const auto line = static_cast<int>(std::ranges::count(text.substr(0, kMaxFile), '\n')) + 1;
-        return located(bad_input("dockerfile parse error on line {}: the file is larger than {} MiB", line,
-                                 kMaxFile >> 20U),
-                       file_name, {line, line});
+        return located(
+            bad_input("dockerfile parse error on line {}: the file is larger than {} MiB", line, kMaxFile >> 20U),
+            file_name, {line, line});
     }
     return Parser(text, file_name).run();
 }

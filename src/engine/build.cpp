@@ -90,8 +90,8 @@ namespace {
 // NAME or NAME::PLATFORM as it is looked up: an image's name as people write it, without ":latest".
 Result<std::string> context_key(const std::string& given) {
     const std::size_t colons = given.find("::");
-    const auto named = TRY_CONTEXT(oci::Reference::parse_untagged(given.substr(0, colons)), "--build-context {}",
-                                   quoted(given));
+    const auto named =
+        TRY_CONTEXT(oci::Reference::parse_untagged(given.substr(0, colons)), "--build-context {}", quoted(given));
     std::string key = named.familiar();
     if (key.ends_with(":latest")) key.resize(key.size() - 7);
     if (colons == std::string::npos) return key;
