@@ -15,13 +15,14 @@ std::string excerpt_text(const Error& error) {
     if (const auto* excerpt = error.find_detail<Excerpt>()) return excerpt->text;
     const auto* source = error.find_detail<SourceText>();
     if (source == nullptr || source->text == nullptr) return {};
-    std::vector<dockerfile::Lines> lines;
+    std::vector<SourceRange> ranges;
     for (const auto& detail : error.details()) {
         const auto* range = std::get_if<SourceRange>(&detail);
         if (range == nullptr || range->file != source->file || range->first_line <= 0) continue;
-        lines.push_back({.first = range->first_line, .last = std::max(range->first_line, range->last_line)});
+        ranges.push_back(*range);
+        ranges.back().last_line = std::max(range->first_line, range->last_line);
     }
-    return dockerfile::excerpt(source->file, *source->text, lines);
+    return dockerfile::excerpt(source->file, *source->text, ranges);
 }
 
 }  // namespace
@@ -89,13 +90,8 @@ Result<std::unique_ptr<engine::Engine>> Session::open_engine() const {
 
 std::vector<Command> all_commands() {
     std::vector<Command> commands;
-<<<<<<< HEAD
     for (auto make : {build_commands, dockerfile_commands, ignore_commands, run_commands, image_commands,
                       system_commands, completion_commands}) {
-=======
-    for (auto make :
-         {build_commands, dockerfile_commands, run_commands, image_commands, system_commands, completion_commands}) {
->>>>>>> 0958896 (Formatted)
         for (auto& command : make()) commands.push_back(std::move(command));
     }
     return commands;
