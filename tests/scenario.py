@@ -26,6 +26,8 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import cooperd  # noqa: E402  beside this file
 SECTION = re.compile(r"^-- (\S+?)((?: \w+=\S+)*) --$")
 
 
@@ -160,7 +162,7 @@ class Run:
         self.scenario, self.program = scenario, program
         self.work = Path(tempfile.mkdtemp(prefix="scn-", dir=shared))
         self.context, self.image, self.last = self.work / "context", None, None
-        self.base_images, self.shared = base_images, shared
+        self.base_images, self.shared, self.daemon = base_images, shared, None
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("COOPER_", "BUILDKIT_"))}
         self.env.update(COOPER=str(program), COOPER_ROOT=str(self.work / "state"), WORK=str(self.work),
                         CONTEXT=str(self.context), NO_COLOR="1", HOME=str(self.work / "home"),
@@ -178,7 +180,11 @@ class Run:
             where.write_text(text, encoding="utf-8")
             where.chmod(int(options.get("mode", "0644"), 8))
         for need in self.scenario.needs:
-            if need == "registry":
+            if need == "docker_cli":
+                folder = cooperd.docker_cli()
+                cooperd.docker_config(folder, Path(self.env["DOCKER_CONFIG"]))
+                self.env["PATH"] = f"{folder}:{folder}/cli-plugins:{self.env['PATH']}"
+            elif need == "registry":
                 self.env["REGISTRY"] = Registry.address(self.shared)
                 self.env["REPO"] = self.env["REGISTRY"] + "/" + self.scenario.path.stem.lower()
             elif (archive := self.base_images / f"{need}.tar").exists():
@@ -210,7 +216,7 @@ class Run:
         action = getattr(self, "do_" + word, None)
         if action is None:
             raise Failure(f"unknown step: {word}")
-        if word in ("build", "cooper", "sh"):
+        if word in ("build", "cooper", "sh", "daemon", "docker", "buildx"):
             action(rest, success)
         else:
             action(rest)
@@ -236,6 +242,35 @@ class Run:
 
     def do_cooper(self, rest, success):
         self.command([str(self.program), *self.expand(rest)], success)
+
+    def do_daemon(self, rest, success):
+        """daemon start [FLAGS], daemon stop, daemon kill"""
+        what, *flags = self.expand(rest)
+        if self.daemon is None:
+            self.daemon = cooperd.Daemon(self.program, self.work, self.env)
+        if what == "start":
+            said = self.daemon.start(flags)
+            self.last = subprocess.CompletedProcess([], 1 if said else 0, b"", (said or "").encode())
+            if success is not None and (said is None) != success:
+                raise Failure(f"cooperd {'does not start' if said else 'starts'}: {said}")
+            if said is None and "docker_cli" in self.scenario.needs and "BUILDX_BUILDER" not in self.env:
+                self.command(["docker", "buildx", "create", "--name", "cooper", "--driver", "remote",
+                              f"unix://{self.daemon.socket}"], True)
+                self.env["BUILDX_BUILDER"] = "cooper"
+            self.env["BUILDKIT_HOST"] = f"unix://{self.daemon.socket}"
+        elif what == "stop":
+            if (status := self.daemon.stop()) != 0:
+                raise Failure(f"cooperd ended with {status}\n{self.daemon.text()[-4000:]}")
+        elif what == "kill":
+            self.daemon.kill()
+        else:
+            raise Failure(f"unknown: daemon {what}")
+
+    def do_docker(self, rest, success):
+        self.command(["docker", *self.expand(rest)], success)
+
+    def do_buildx(self, rest, success):
+        self.do_docker("buildx " + rest, success)
 
     def do_sh(self, rest, success):
         self.command("set -eo pipefail; " + rest, success, shell=True)
@@ -398,6 +433,10 @@ def skipped_because(scenario, base_images):
     for need in scenario.needs:
         if need == "root" and os.geteuid() != 0:
             return "needs root"
+        if need == "docker_cli":
+            if cooperd.docker_cli() is None:
+                return "needs Docker's clients: tools/docker_cli/fetch.sh"
+            continue
         if need == "registry" and not shutil.which("docker-registry"):
             return "needs docker-registry"
         if need in ("busybox", "debian", "python", "node") and not (base_images / f"{need}.tar").exists():
@@ -419,13 +458,19 @@ def run_one(path, args, shared, base_images):
             try:
                 run.step(line)
             except Failure as failure:
-                raise Failure(f"{path}:{number}: {line.strip()}\n{failure}") from None
+                said = run.daemon.text()[-2000:] if run.daemon else ""
+                raise Failure(f"{path}:{number}: {line.strip()}\n{failure}" +
+                              (f"\ncooperd says:\n{said}" if said else "")) from None
+        if run.daemon and (status := run.daemon.stop()) != 0:
+            raise Failure(f"{path}: cooperd ended with {status}\n{run.daemon.text()[-2000:]}")
         return path, "pass", scenario.what
     except Failure as failure:
         return path, "FAIL", str(failure)
     except Exception as error:  # a broken scenario is a failed one
         return path, "FAIL", f"{path}: {type(error).__name__}: {error}"
     finally:
+        if run and run.daemon:
+            run.daemon.kill()
         if run and not args.keep:
             shutil.rmtree(run.work, ignore_errors=True)
 

@@ -35,11 +35,17 @@ public:
     };
 
     [[nodiscard]] std::size_t calls();
+    // All running calls get their stop, those that come later at once.
+    void stop_all();
 
 private:
     void run(const Stop& stop) noexcept;
 
-    Guarded<std::vector<Watch*>> watches_;
+    struct State {
+        std::vector<Watch*> watches;
+        bool stopped = false;
+    };
+    Guarded<State> watches_;
     std::jthread thread_;  // last: joined before the rest goes
 };
 

@@ -2,6 +2,7 @@
 
 #include "daemon/detail/timestamps.hpp"
 #include "daemon/filter.hpp"
+#include "daemon/sessions.hpp"
 #include "daemon/usage.hpp"
 #include "engine/engine.hpp"
 #include "proto/control.grpc.pb.h"
@@ -46,7 +47,7 @@ public:
             "/moby.buildkit.v1.Control/Session", grpc::internal::RpcMethod::BIDI_STREAMING,
             new grpc::internal::BidiStreamingHandler<ControlService, grpc::ByteBuffer, grpc::ByteBuffer>(
                 [](ControlService* self, Context* context, RawStream* stream) {
-                    return self->parts_.session(*context, *stream);
+                    return self->parts_.sessions.serve(*context, *stream);
                 },
                 this)));
     }
@@ -89,6 +90,10 @@ private:
         if (!request.internal()) parts_.history.begin(request);
         const grpc::Status status = parts_.solve.solve(request, **progress, response, watch.stop());
         parts_.hub.close(request.ref());
+        parts_.collector.notice_build();
+        ++(status.ok() ? parts_.counters.builds_done
+           : status.error_code() == grpc::StatusCode::CANCELLED ? parts_.counters.builds_cancelled
+                                                                : parts_.counters.builds_failed);
         if (!request.internal()) parts_.history.complete(request.ref(), status, response, **progress);
         return status;
     }

@@ -6,12 +6,13 @@
 
 #include "base/clock.hpp"
 #include "daemon/call_watcher.hpp"
+#include "daemon/collector.hpp"
+#include "daemon/debug_server.hpp"
 #include "daemon/history.hpp"
 #include "daemon/progress_hub.hpp"
 #include "daemon/solve.hpp"
 #include "daemon/worker.hpp"
 
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -19,13 +20,13 @@ namespace cooper::daemon {
 
 struct ControlParts {
     engine::Engine& engine;
-    // Serves a call of Control/Session, which lasts as long as the client stays.
-    std::function<grpc::Status(grpc::ServerContext&, grpc::ServerReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>&)>
-        session;
+    Sessions& sessions;
     ProgressHub& hub;
     History& history;
     SolveService& solve;
     CallWatcher& calls;
+    Collector& collector;
+    Counters& counters;
     const Worker& worker;
     const Clock& clock;
 };

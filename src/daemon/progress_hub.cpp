@@ -346,6 +346,15 @@ Result<std::shared_ptr<BuildProgress>> ProgressHub::find(const std::string& ref,
     return at->second.progress;
 }
 
+std::vector<std::string> ProgressHub::open_refs() {
+    auto entries = entries_.lock();
+    std::vector<std::string> refs;
+    for (const auto& [ref, entry] : *entries) {
+        if (!entry.closed) refs.push_back(ref);
+    }
+    return refs;
+}
+
 std::size_t ProgressHub::open_builds() {
     auto entries = entries_.lock();
     return static_cast<std::size_t>(

@@ -101,6 +101,7 @@ public:
     Result<std::shared_ptr<BuildProgress>> find(const std::string& ref, std::chrono::milliseconds wait,
                                                 const Stop& stop);
     [[nodiscard]] std::size_t open_builds();
+    [[nodiscard]] std::vector<std::string> open_refs();
 
 private:
     struct Entry {
