@@ -91,7 +91,7 @@ private:
         const grpc::Status status = parts_.solve.solve(request, **progress, response, watch.stop());
         parts_.hub.close(request.ref());
         parts_.collector.notice_build();
-        ++(status.ok() ? parts_.counters.builds_done
+        ++(status.ok()                                          ? parts_.counters.builds_done
            : status.error_code() == grpc::StatusCode::CANCELLED ? parts_.counters.builds_cancelled
                                                                 : parts_.counters.builds_failed);
         if (!request.internal()) parts_.history.complete(request.ref(), status, response, **progress);

@@ -1,6 +1,6 @@
-// cooperd: the program that speaks BuildKit's API. Its name decides which side it is: `buildctl` and `cooper` (for builds
-// at a daemon) are clients; any other, `cooperd` and `buildkitd` among them, is the daemon. SIGTERM or SIGINT end it: builds that run have a while to finish, then they are cancelled; a
-// second signal cancels them at once.
+// cooperd: the program that speaks BuildKit's API. Its name decides which side it is: `buildctl` and `cooper` (for
+// builds at a daemon) are clients; any other, `cooperd` and `buildkitd` among them, is the daemon. SIGTERM or SIGINT
+// end it: builds that run have a while to finish, then they are cancelled; a second signal cancels them at once.
 #include "apps/cooperd/options.hpp"
 #include "apps/cooperd/service_manager.hpp"
 #include "buildctl/buildctl.hpp"
