@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs all tests: units, the house check, scenarios, examples.
+# Installs what is missing, builds, and runs all tests: units, the house check, scenarios, the differential test, examples.
 #
-#   ./test.sh [--fast]      --fast leaves the examples out
+#   ./test.sh [--fast]      --fast leaves the differential test and the examples out
 set -euo pipefail
 cd "$(dirname "$0")"
 fast=
@@ -12,10 +12,16 @@ cmake --preset dev >/dev/null
 cmake --build --preset dev
 
 tools/base_images/make.sh busybox >/dev/null
+tools/docker_cli/fetch.sh >/dev/null || echo "without Docker's clients: the scenarios that need them are skipped" >&2
 failed=0
 ctest --preset dev -L 'unit|house' -j "$(nproc)" || failed=1
 tests/scenario.py --cooper build/dev/bin/cooper tests/scenarios || failed=1
 if [ -z "$fast" ]; then
+    if tools/peer/fetch.sh sid >/dev/null; then
+        tests/differential/run.py --cooper build/dev/bin/cooper || failed=1
+    else
+        echo "without Debian's dockerd: no differential test" >&2
+    fi
     tools/base_images/make.sh debian python node >/dev/null
     examples/run.sh build/dev/bin/cooper || failed=1
 fi

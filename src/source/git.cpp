@@ -355,10 +355,11 @@ Result<> GitSource::check_out(const Checkout& c, const Stop& stop) {
     const std::string work = keep ? c.into_path : c.scratch + "/work";
     if (!keep && mkdir(work.c_str(), 0755) != 0) return fail_errno(errno, "create " + work);
     const Git::Place place{.work_tree = work};
-    TRY(c.git.run(place, {"init", "-q"}, stop));
+    // Without the templates of this machine: the directory is the same wherever it is made.
+    TRY(c.git.run(place, {"init", "-q", "--template="}, stop));
     TRY(c.git.run(place, {"fetch", "-q", "-u", "--no-tags", "--depth=1", "--", "file://" + c.bare, c.pinned.object},
                   stop));
-    if (keep && c.pinned.ref.starts_with("refs/tags/")) {
+    if (keep && (c.pinned.ref.starts_with("refs/tags/") || c.pinned.ref.starts_with("refs/heads/"))) {
         TRY(c.git.run(place, {"update-ref", c.pinned.ref, c.pinned.object}, stop));
     }
     TRY(c.git.run(place, {"checkout", "-q", "-f", "--detach", c.pinned.commit}, stop));

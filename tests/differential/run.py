@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Builds a corpus of Dockerfiles with cooper and with BuildKit, and compares all that they make: see README.md.
 
-usage: run.py --cooper PROGRAM [--suite SUITE] [--jobs N] [--keep] [--accept] [--verbose] [CASE…]
+usage: run.py --cooper PROGRAM [--suite SUITE] [--jobs N] [--every N] [--keep] [--accept] [--verbose] [CASE…]
+       run.py --listed      only checks that each accepted difference has its section in docs/differences.md
 
 A CASE is a file of the corpus or a part of its name; without one all are built.
 """
@@ -181,7 +182,7 @@ class Outcome:
 
     def line(self):
         """The line of the Dockerfile that an error names."""
-        found = re.search(r"^\S*ockerfile\S*:(\d+)$|parse error on line (\d+)", self.text, re.MULTILINE)
+        found = re.search(r"^[^\s:]*ockerfile[^\s:]*:(\d+)(?::\d+)?$|parse error on line (\d+)", self.text, re.MULTILINE)
         return found and (found[1] or found[2])
 
 
@@ -194,7 +195,7 @@ def steps(outcome):
 def config_lines(outcome):
     """The image configuration, one line for each leaf, without what depends on the time or on the bytes of layers."""
     config = dict(outcome.image.config)
-    dated = ["created" in config, *("created" in entry for entry in config.get("history") or [])]
+    dated = [config.get("created") is not None, *("created" in entry for entry in config.get("history") or [])]
     config.pop("created", None)
     yield "times", json.dumps(dated)
     ids = config["rootfs"]["diff_ids"]
@@ -263,7 +264,7 @@ def differences(facet, ours, theirs):
 def compare(ours, theirs):
     """Sentences `what: cooper's | BuildKit's`, none if both made the same."""
     if ours.good != theirs.good:
-        word = lambda o: "builds" if o.good else f"refuses ({o.message()})"
+        word = lambda o: "builds" if o.good else "refuses"
         return [f"result: {word(ours)} | {word(theirs)}"]
     if not ours.good:
         return [] if theirs.line() in (None, ours.line()) else [f"error line: {ours.line()} | {theirs.line()}"]
@@ -333,16 +334,35 @@ def own_network():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
+def check_list():
+    sections = re.findall(r"^### (.+)$", (HERE.parents[1] / "docs/differences.md").read_text(), re.MULTILINE)
+    accepted = {case: entry["why"] for cases in Known("").all.values() for case, entry in cases.items()}
+    lost = [f"{case}: {why}" for case, why in accepted.items()
+            if why not in sections or not (CORPUS / f"{case}.case").exists()]
+    stale = [section for section in sections if section not in accepted.values()]
+    for one in lost:
+        print(f"differences.json: {one}: no such case, or no such section in docs/differences.md")
+    for one in stale:
+        print(f"docs/differences.md: {one}: no case shows it")
+    return 1 if lost or stale else 0
+
+
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].split("\n")[0])
-    parser.add_argument("--cooper", required=True, type=Path)
+    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].split("\n\n")[0])
+    parser.add_argument("--cooper", type=Path)
+    parser.add_argument("--listed", action="store_true")
     parser.add_argument("--suite", default="sid")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--every", type=int, default=1, metavar="N")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--accept", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("cases", nargs="*")
     options = parser.parse_args()
+    if options.listed:
+        return check_list()
+    if options.cooper is None:
+        parser.error("--cooper is missing")
     if os.geteuid():
         print("differential test: SKIPPED, it needs root")
         return 0
@@ -352,6 +372,7 @@ def main():
     cases = [Case(path) for path in sorted(CORPUS.glob("*.case"))]
     if options.cases:
         cases = [c for c in cases if any(w in c.name or Path(w).stem == c.name for w in options.cases)]
+    cases = cases[:: options.every]
     shared = Path(tempfile.mkdtemp(prefix="differential-"))
     peer = None
     try:
