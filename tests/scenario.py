@@ -293,6 +293,11 @@ class Run:
             raise Failure(f"{name} does not contain {old!r}")
         where.write_text(text.replace(old, new))
 
+    def do_env(self, rest):
+        """env NAME VALUE: of all that is started from here on."""
+        name, _, value = rest.partition(" ")
+        self.env[name] = value
+
     def do_state(self, rest):
         """state NAME: use another state directory from here on."""
         self.env["COOPER_ROOT"] = str(self.work / rest.strip())

@@ -137,7 +137,8 @@ void add(control::CacheOptionsEntry& entry, const TypedAttributes& cache) {
 Result<control::SolveRequest> to_request(const OfferedSession& session, const SolveSpec& spec) {
     control::SolveRequest request;
     request.set_ref(spec.ref);
-    request.set_definition(spec.definition);
+    // An empty one is a definition, too: that of scratch.
+    if (!spec.definition.empty()) request.set_definition(spec.definition);
     request.set_session(session.id());
     request.set_frontend(spec.frontend);
     request.mutable_frontendattrs()->insert(spec.frontend_attrs.begin(), spec.frontend_attrs.end());

@@ -139,7 +139,9 @@ private:
         engine::FrontendResult result;
         if (!request.frontend().empty() || request.has_definition()) {
             call.frontend = request.frontend();
-            if (request.has_definition()) call.definition = TRY(llb::parse_definition(request.definition()));
+            // Some clients send an empty definition along with a frontend.
+            if (request.has_definition() && (call.frontend.empty() || !request.definition().empty()))
+                call.definition = TRY(llb::parse_definition(request.definition()));
             for (const auto& [key, value] : request.frontendattrs()) call.options[key] = value;
             result = TRY(job->solve(call, stop));
         } else {

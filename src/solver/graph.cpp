@@ -80,9 +80,11 @@ void Graph::join(Node& node, JobState& job) {
         pending.pop_back();
         if (std::ranges::find(next.jobs, job.id) != next.jobs.end()) continue;
         next.jobs.push_back(job.id);
-        next.audience->add(*job.progress);
         // A late joiner is told where things stand.
-        if (next.started || next.fate != VertexFate::untouched) show_to(next, job);
+        const bool begun = next.started || next.fate != VertexFate::untouched;
+        if (begun) set_fate(next, job);
+        const bool shown = begun && !next.vertex->options().hidden;
+        next.audience->add(*job.progress, shown ? std::optional(event_of(next)) : std::nullopt);
         if (next.leader != nullptr) pending.push_back(next.leader);
         for (const auto& edge : next.edges) {
             if (!edge) continue;

@@ -177,7 +177,7 @@ private:
     static VertexEvent event_of(const Vertex& vertex);
     static VertexEvent event_of(const Node& node);
     static void show(Node& node);
-    static void show_to(const Node& node, JobState& job);
+    static void set_fate(const Node& node, JobState& job);
     void show_started(Node& node);
     void pause_clock(Node& node);
     void show_paused(Node& node);

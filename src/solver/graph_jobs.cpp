@@ -248,11 +248,10 @@ void Graph::show(Node& node) {
     if (!node.vertex->options().hidden) node.audience->emit(event_of(node));
 }
 
-void Graph::show_to(const Node& node, JobState& job) {
+void Graph::set_fate(const Node& node, JobState& job) {
     if (const auto found = job.by_digest.find(node.vertex->digest()); found != job.by_digest.end()) {
         job.vertices[found->second].fate = node.fate;
     }
-    if (!node.vertex->options().hidden) job.progress->emit(event_of(node));
 }
 
 void Graph::show_started(Node& node) {
