@@ -120,7 +120,8 @@ private:
     };
     struct NodeKeyHash {
         std::size_t operator()(const NodeKey& key) const noexcept {
-            return std::hash<Digest>()(key.digest) * 2 + (key.ignore_cache ? 1 : 0) + std::hash<std::string>()(key.scope);
+            return std::hash<Digest>()(key.digest) * 2 + (key.ignore_cache ? 1 : 0) +
+                   std::hash<std::string>()(key.scope);
         }
     };
 

@@ -297,7 +297,8 @@ void Graph::show_rest_as_cached(Build& build) {
         JobState::Info& info = job.vertices[index];
         if (info.fate != VertexFate::untouched) continue;
         const NodeKey key{info.vertex->digest(),
-                          job.cache == CachePolicy::ignore || info.vertex->options().ignore_cache, info.vertex->options().scope};
+                          job.cache == CachePolicy::ignore || info.vertex->options().ignore_cache,
+                          info.vertex->options().scope};
         if (const auto found = index_.find(key); found != index_.end()) {
             // Another build may still be working on it.
             if (found->second->tasks == 0) show_ended(*found->second, VertexFate::cached, "");
