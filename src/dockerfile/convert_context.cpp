@@ -2,6 +2,7 @@
 
 #include "codec/path_match.hpp"
 #include "codec/pattern_matcher.hpp"
+#include "dockerfile/parse.hpp"
 #include "frontend/git_ref.hpp"
 
 #include <array>
@@ -11,6 +12,7 @@ namespace cooper::dockerfile {
 namespace {
 
 constexpr std::size_t kArchiveProbeBytes = 1024;
+constexpr std::size_t kMaxIgnoreFileBytes = 16U << 20U;
 
 bool is_http(std::string_view text) { return text.starts_with("http://") || text.starts_with("https://"); }
 
@@ -110,11 +112,12 @@ private:
     Stop stop_;
 };
 
+// One byte more than there may be: parse() says where it is too large.
 Result<> read_dockerfile(BuildSource& source, FileReader& reader) {
-    auto text = TRY(reader.read(source.filename, kMaxDockerfileBytes));
+    auto text = TRY(reader.read(source.filename, kMaxFile + 1));
     if (!text) {
         const std::string other = lower_sibling(source.filename);
-        if (!other.empty()) text = TRY(reader.read(other, kMaxDockerfileBytes));
+        if (!other.empty()) text = TRY(reader.read(other, kMaxFile + 1));
     }
     if (!text) return no_dockerfile(source.filename);
     source.text = std::move(*text);
@@ -122,6 +125,17 @@ Result<> read_dockerfile(BuildSource& source, FileReader& reader) {
 }
 
 }  // namespace
+
+Result<std::optional<std::vector<std::string>>> load_ignore_file(frontend::Bridge& bridge,
+                                                                 const std::string& local_name, const std::string& path,
+                                                                 const std::string& log_name, Stop stop) {
+    const auto text = TRY(bridge.read_local_file(local_name, path, kMaxIgnoreFileBytes + 1, log_name, std::move(stop)));
+    if (!text) return std::optional<std::vector<std::string>>();
+    if (text->size() > kMaxIgnoreFileBytes) {
+        return bad_input("{}: the file is larger than {} MiB", path, kMaxIgnoreFileBytes >> 20U);
+    }
+    return std::optional(TRY(codec::read_ignore_file(*text, path)));
+}
 
 std::string internal_name(std::string_view name) { return "[internal] " + std::string(name); }
 
@@ -168,19 +182,17 @@ Result<BuildSource> load_build_source(const ContextOptions& options, const llb::
     }
     if (source.context.remote) return source;
     // The ignore file beside the Dockerfile wins over the one of the context; they are not merged.
-    std::optional<std::string> ignore;
-    std::string ignore_name = source.filename + ".dockerignore";
+    std::optional<std::vector<std::string>> ignore;
     if (!options.dockerfile_text) {
-        ignore = TRY(bridge.read_local_file(options.local_dockerfile, ignore_name, kMaxIgnoreFileBytes,
-                                            internal_name("load build definition from " + source.filename), stop));
+        ignore = TRY(load_ignore_file(bridge, options.local_dockerfile, source.filename + ".dockerignore",
+                                      internal_name("load build definition from " + source.filename), stop));
     }
     if (!ignore) {
-        ignore_name = ".dockerignore";
-        ignore = TRY(bridge.read_local_file(options.local_context, ignore_name, kMaxIgnoreFileBytes,
-                                            internal_name("load .dockerignore"), stop));
+        ignore = TRY(load_ignore_file(bridge, options.local_context, ".dockerignore",
+                                      internal_name("load .dockerignore"), stop));
     }
     source.context.has_ignore_file = ignore.has_value();
-    if (ignore) source.context.exclude_patterns = TRY(codec::read_ignore_file(*ignore, ignore_name));
+    if (ignore) source.context.exclude_patterns = std::move(*ignore);
     return source;
 }
 

@@ -6,9 +6,6 @@
 
 namespace cooper::dockerfile {
 
-inline constexpr std::size_t kMaxDockerfileBytes = 16U << 20U;
-inline constexpr std::size_t kMaxIgnoreFileBytes = 16U << 20U;
-
 struct ContextOptions {
     // Empty: the directory `local_context` of the client. Else a git reference or an http(s) URL.
     std::string context;
@@ -32,6 +29,11 @@ struct BuildSource {
 [[nodiscard]] Result<BuildSource> load_build_source(const ContextOptions& options, const llb::Platform& platform,
                                                     frontend::Bridge& bridge, Stop stop);
 
+// The patterns of an ignore file of a local context; nullopt when there is none.
+[[nodiscard]] Result<std::optional<std::vector<std::string>>> load_ignore_file(frontend::Bridge& bridge,
+                                                                               const std::string& local_name,
+                                                                               const std::string& path,
+                                                                               const std::string& log_name, Stop stop);
 // "[internal] name".
 [[nodiscard]] std::string internal_name(std::string_view name);
 // A git repository as a state; options beyond the reference itself in `extra`.

@@ -102,14 +102,13 @@ private:
     }
 
     Result<LoadedContext> local(const std::string& name) {
-        const auto ignore = TRY(
-            bridge_.read_local_file(name, ".dockerignore", kMaxIgnoreFileBytes, title("load .dockerignore"), stop_));
+        auto ignore = TRY(load_ignore_file(bridge_, name, ".dockerignore", title("load .dockerignore"), stop_));
         llb::LocalOptions base;
         const auto shared = options_.local_shared_keys.find(context_.key);
         base.shared_key_hint =
             "context:" + context_.key + "-" + (shared == options_.local_shared_keys.end() ? "" : shared->second);
         base.session_id = session_of(options_, name);
-        if (ignore) base.exclude_patterns = TRY(codec::read_ignore_file(*ignore, ".dockerignore"));
+        if (ignore) base.exclude_patterns = std::move(*ignore);
         base.constraints.set_name(title("load from client"));
         return LoadedContext{llb::deferred([name, base = std::move(base), paths = paths_] {
                                  llb::LocalOptions local_options = base;

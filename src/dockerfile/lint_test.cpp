@@ -246,8 +246,12 @@ TEST(Lint, RulesAreDescribed) {
         const LintRuleInfo& info = lint_rule_info(static_cast<LintRule>(i));
         EXPECT_FALSE(info.name.empty());
         EXPECT_FALSE(info.description.empty());
-        EXPECT_EQ(info.url.empty(), info.name == "InvalidBaseImagePlatform");
-        EXPECT_EQ(info.experimental, info.name == "InvalidDefinitionDescription");
+        EXPECT_EQ(info.own, info.name.starts_with("Cooper"));
+        // Ours are explained in docs/checks.md, which has no address. BuildKit has no page for this one.
+        EXPECT_EQ(info.url.empty(), info.own || info.name == "InvalidBaseImagePlatform") << info.name;
+        EXPECT_EQ(info.experimental,
+                  info.name == "InvalidDefinitionDescription" || info.name == "CooperUnpinnedPackage")
+            << info.name;
     }
 }
 

@@ -15,7 +15,9 @@
 #include "ops/unpack.hpp"
 
 #include <algorithm>
+#include <array>
 #include <fcntl.h>
+#include <sys/stat.h>
 
 namespace cooper::engine {
 
@@ -343,13 +345,46 @@ Result<frontend::ResolvedImage> LocalJob::resolve_oci_layout(const frontend::Oci
     return out;
 }
 
+namespace {
+
+// The first limit_bytes of a file.
+Result<std::string> start_of(int fd, std::size_t limit_bytes) {
+    std::string text;
+    std::array<std::byte, 1U << 16U> buffer;
+    while (text.size() < limit_bytes) {
+        const std::size_t wanted = std::min(buffer.size(), limit_bytes - text.size());
+        const std::size_t n = TRY(sys::read_some(fd, std::span(buffer).first(wanted)));
+        if (n == 0) break;
+        text += as_text(std::span(buffer).first(n));
+    }
+    return text;
+}
+
+Result<std::string> start_of(const sys::RootedDir& root, const std::string& path, std::size_t limit_bytes) {
+    const sys::Fd file = TRY(root.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, sys::Follow::yes, 0));
+    struct stat st{};
+    if (::fstat(file.get(), &st) != 0) return fail_errno(errno, path);
+    if (!S_ISREG(st.st_mode)) return bad_input("not a regular file: {}", path);
+    return TRY_CONTEXT(start_of(file.get(), limit_bytes), "{}", path);
+}
+
+Result<std::optional<std::string>> start_of(const snapshot::Tree& tree, const std::string& path,
+                                            std::size_t limit_bytes) {
+    const auto found = TRY(tree.find(path, snapshot::FollowLast::yes));
+    if (!found || found->node.kind != snapshot::Kind::file) return std::optional<std::string>();
+    const sys::Fd file = TRY(found->parent->open_file(found->name, found->node));
+    return std::optional<std::string>(TRY_CONTEXT(start_of(file.get(), limit_bytes), "{}", path));
+}
+
+}  // namespace
+
 Result<std::optional<std::string>> LocalJob::read_local_file(const std::string& local_name, const std::string& path,
                                                              std::size_t limit_bytes, const std::string& log_name,
                                                              Stop stop) {
     if (const store::Chain* chain = workshop_->local_chain(local_name)) {
         Activity activity(progress_, engine_.clock_, log_name);
         const auto tree = TRY(workshop_->trees().tree(ops::make_result(*chain), activity.progress(), stop));
-        auto text = tree->read_file(path, limit_bytes);
+        auto text = start_of(*tree, path, limit_bytes);
         if (text) activity.done();
         return text;
     }
@@ -361,7 +396,7 @@ Result<std::optional<std::string>> LocalJob::read_local_file(const std::string& 
     const auto read = [&](VertexProgress& progress) -> Result<std::string> {
         const auto files = TRY(session().local_files(request, progress, stop));
         const auto root = TRY_CONTEXT(sys::RootedDir::open_host(files->host_path()), "build context");
-        return root.read_file(path, limit_bytes);
+        return start_of(root, path, limit_bytes);
     };
     if (session().id().empty()) {
         // Where nothing is transferred there is nothing to show but what was found.
@@ -392,7 +427,7 @@ Result<std::optional<std::string>> LocalJob::read_file_of(const llb::Definition&
     const auto result = TRY(build(TRY(load(definition)), stop));
     Activity activity(progress_, engine_.clock_, "[internal] read " + path);
     const auto tree = TRY(workshop_->trees().tree(result, activity.progress(), stop));
-    auto text = tree->read_file(path, limit_bytes);
+    auto text = start_of(*tree, path, limit_bytes);
     activity.done();
     return text;
 }

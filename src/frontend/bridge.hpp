@@ -58,11 +58,11 @@ public:
                                                      const std::string& log_name, Stop stop) = 0;
 
     // A file of a local context by its name on the session ("context", "dockerfile", a named one);
-    // nullopt when it does not exist. Bounded by limit_bytes. `log_name` as above.
+    // nullopt when it does not exist. Of a larger file the first limit_bytes. `log_name` as above.
     virtual Result<std::optional<std::string>> read_local_file(const std::string& local_name, const std::string& path,
                                                                std::size_t limit_bytes, const std::string& log_name,
                                                                Stop stop) = 0;
-    // A file of what a definition (git, http, image) builds to; nullopt when it does not exist.
+    // The same of what a definition (git, http, image) builds to.
     virtual Result<std::optional<std::string>> read_file_of(const llb::Definition& definition, const std::string& path,
                                                             std::size_t limit_bytes, Stop stop) = 0;
     virtual Result<std::optional<ContextStat>> stat_of(const llb::Definition& definition, const std::string& path,
