@@ -99,8 +99,7 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
                 environment, ops::ExecParts{*exec, std::move(cache), vertex.name, vertex.metadata.ignore_cache,
                                             to_run(vertex.metadata.linux_resources), std::move(devices)});
         } else if (const auto* file = std::get_if<llb::FileOp>(&vertex.op.body)) {
-            op = std::make_shared<ops::FileOp>(environment, *file, vertex.op.inputs.size(), std::move(cache),
-                                               vertex.name);
+            op = std::make_shared<ops::FileOp>(environment, *file, std::move(cache), vertex.name);
         } else if (const auto* merge = std::get_if<llb::MergeOp>(&vertex.op.body)) {
             op = std::make_shared<ops::MergeOp>(environment, *merge, std::move(cache), vertex.name);
         } else if (const auto* diff = std::get_if<llb::DiffOp>(&vertex.op.body)) {

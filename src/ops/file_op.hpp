@@ -12,11 +12,9 @@ namespace cooper::ops {
 class FileOp final : public solver::Op {
 public:
     // description: the vertex's name, kept with the layers it makes.
-    FileOp(Environment& environment, llb::FileOp op, std::size_t inputs, llb::OpCacheInfo cache,
-           std::string description)
+    FileOp(Environment& environment, llb::FileOp op, llb::OpCacheInfo cache, std::string description)
         : environment_(environment),
           op_(std::move(op)),
-          inputs_(inputs),
           cache_(std::move(cache)),
           description_(std::move(description)) {}
 
@@ -32,7 +30,6 @@ private:
     class Run;
     Environment& environment_;
     llb::FileOp op_;
-    std::size_t inputs_;
     llb::OpCacheInfo cache_;
     std::string description_;
 };
