@@ -5,6 +5,7 @@
 #include "codec/go_json.hpp"
 #include "oci/manifest.hpp"
 #include "registry/credentials.hpp"
+#include "session/layout_index.hpp"
 #include "session/local_session.hpp"
 #include "sys/rooted_dir.hpp"
 
@@ -19,48 +20,9 @@ namespace cooper::buildctl {
 
 namespace {
 
-constexpr std::size_t kMaxIndex = 16UL << 20U;
-constexpr const char* kRefName = "org.opencontainers.image.ref.name";
-constexpr const char* kIndexType = "application/vnd.oci.image.index.v1+json";
-
 std::string temporary_place() {
     const char* tmp = std::getenv("TMPDIR");
     return tmp != nullptr && *tmp != '\0' ? tmp : "/tmp";
-}
-
-Result<> write_file(const sys::RootedDir& dir, const std::string& name, std::string_view text) {
-    const std::string temporary = name + ".tmp";
-    sys::Fd file = TRY(dir.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, sys::Follow::no, 0644));
-    TRY(sys::write_all(file.get(), text));
-    TRY(std::move(file).close());
-    if (::renameat(dir.fd(), temporary.c_str(), dir.fd(), name.c_str()) != 0) return fail_errno(errno, name);
-    return {};
-}
-
-// Puts a descriptor into index.json under a name, in the place of what had that name.
-Result<> update_layout(const std::string& directory, oci::Descriptor descriptor, const std::string& name) {
-    const sys::RootedDir dir = TRY(sys::RootedDir::open_host(directory));
-    oci::Index index;
-    index.media_type = kIndexType;
-    if (const auto text = dir.read_file("index.json", kMaxIndex)) {
-        index = TRY_CONTEXT(oci::parse_index(*text, ""), "{}/index.json", directory);
-    }
-    std::erase_if(index.manifests, [&](const oci::Descriptor& one) {
-        const auto found = one.annotations.find(kRefName);
-        return one.digest == descriptor.digest && (found == one.annotations.end() || found->second == name);
-    });
-    if (!name.empty()) {
-        for (oci::Descriptor& one : index.manifests) {
-            const auto found = one.annotations.find(kRefName);
-            if (found != one.annotations.end() && found->second == name) one.annotations.erase(found);
-        }
-        descriptor.annotations[kRefName] = name;
-    }
-    index.manifests.push_back(std::move(descriptor));
-    TRY_CONTEXT(write_file(dir, "oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}"), "{}", directory);
-    TRY_CONTEXT(write_file(dir, "index.json", oci::marshal_index(index)), "{}", directory);
-    TRY(dir.remove_all("ingest"));
-    return {};
 }
 
 Result<> update_layouts(const Job& job, const client::Attributes& answer) {
@@ -71,13 +33,13 @@ Result<> update_layouts(const Job& job, const client::Attributes& answer) {
         }
         const std::string json = TRY(codec::base64_decode(found->second));
         for (const auto& [directory, name] : job.layouts) {
-            TRY(update_layout(directory, TRY(oci::parse_descriptor(json)), name));
+            TRY(session::name_in_layout(directory, TRY(oci::parse_descriptor(json)), name));
         }
     }
     const auto found = answer.find("cache.manifest");
     for (const auto& [directory, tag] : job.cache_layouts) {
         if (found == answer.end()) continue;  // nothing was exported
-        TRY(update_layout(directory, TRY(oci::parse_descriptor(found->second)), tag));
+        TRY(session::name_in_layout(directory, TRY(oci::parse_descriptor(found->second)), tag));
     }
     return {};
 }
@@ -178,7 +140,7 @@ Result<> add_cache_import(Job& job, client::TypedAttributes cache) {
         if (src.empty()) return bad_input("cache import of type local needs src=DIR");
         if (cache.attrs["digest"].empty()) {
             const std::string tag = cache.attrs["tag"];
-            const auto digest = digest_in_layout(src, tag.empty() ? "latest" : tag);
+            const auto digest = session::digest_in_layout(src, tag.empty() ? "latest" : tag);
             // As with a registry: no cache yet is no error.
             if (!digest && digest.error().code() == Code::not_found) return {};
             cache.attrs["digest"] = TRY(Result<std::string>(digest));
@@ -197,18 +159,6 @@ Result<> offer_file(Job& job, const std::string& name, const std::string& file, 
     TRY(sys::write_all(out.get(), content));
     job.offer.directories[name] = dir.path();
     return {};
-}
-
-Result<std::string> digest_in_layout(const std::string& directory, const std::string& tag) {
-    const sys::RootedDir dir = TRY(sys::RootedDir::open_host(directory));
-    const std::string text = TRY_CONTEXT(dir.read_file("index.json", kMaxIndex), "{}", directory);
-    const oci::Index index = TRY_CONTEXT(oci::parse_index(text, ""), "{}/index.json", directory);
-    for (const oci::Descriptor& one : index.manifests) {
-        const auto name = one.annotations.find(kRefName);
-        if (name != one.annotations.end() && name->second == tag) return one.digest.to_string();
-    }
-    if (tag == "latest" && index.manifests.size() == 1) return index.manifests[0].digest.to_string();
-    return fail(Code::not_found, Blame::user, "{} has no image with the tag {}", directory, quoted(tag));
 }
 
 Result<client::Attributes> run_job(Job& job, const client::ConnectOptions& daemon, ProgressSink& progress,

@@ -35,8 +35,6 @@ struct Job {
 [[nodiscard]] Result<> add_cache_import(Job& job, client::TypedAttributes cache);
 // A directory with this one file, offered under a name.
 [[nodiscard]] Result<> offer_file(Job& job, const std::string& name, const std::string& file, std::string_view content);
-// "TAG", "@DIGEST" or both behind the path of an OCI layout: what index.json says.
-[[nodiscard]] Result<std::string> digest_in_layout(const std::string& directory, const std::string& tag);
 
 [[nodiscard]] Result<client::Attributes> run_job(Job& job, const client::ConnectOptions& daemon, ProgressSink& progress,
                                                  const Stop& stop);

@@ -3,6 +3,8 @@
 #include "base/text.hpp"
 #include "codec/base64.hpp"
 #include "codec/sha256.hpp"
+#include "frontend/git_ref.hpp"
+#include "session/layout_index.hpp"
 
 #include <array>
 #include <cerrno>
@@ -84,7 +86,7 @@ Result<> add_layout_context(Job& job, const std::string& name, const std::string
         tag = path.substr(colon + 1);
         path.resize(colon);
     }
-    if (digest.empty()) digest = TRY_CONTEXT(digest_in_layout(path, tag), "build context {}", name);
+    if (digest.empty()) digest = TRY_CONTEXT(session::digest_in_layout(path, tag), "build context {}", name);
     const std::string store = client::random_id();
     job.offer.stores["oci:" + store] = path;
     job.spec.frontend_attrs["context:" + name] = fmt::format("oci-layout://{}:{}@{}", store, tag, digest);
@@ -168,6 +170,12 @@ Result<Job> to_job(const BuildRequest& request) {
     TRY(offer_values(job, std::move(files), std::move(variables), std::move(ssh)));
     job.ask = !request.call.empty();
     if (!job.ask) TRY(add_exporters(job, request));
+    for (const auto& cache : request.cache_imports) TRY(add_cache_import(job, {cache.type, cache.attrs}));
+    if (job.ask) return job;
+    for (const auto& cache : request.cache_exports) TRY(add_cache_export(job, {cache.type, cache.attrs}));
+    const auto wish = request.build_args.find("BUILDKIT_INLINE_CACHE");
+    if (wish != request.build_args.end() && frontend::parse_go_bool(wish->second).value_or(false))
+        TRY(add_cache_export(job, {"inline", {}}));
     return job;
 }
 

@@ -21,7 +21,7 @@ namespace {
 
 struct BuildFlags {
     std::vector<std::string> tags, build_args, labels, secrets, ssh, contexts, add_hosts, outputs, allow, ulimits,
-        no_cache_filter, platforms;
+        no_cache_filter, platforms, cache_from, cache_to;
     std::string file, target, network = "default", iidfile, metadata_file, progress, context, shm_size, cgroup_parent,
                               memory, memory_swap;
     std::map<std::string, std::string> limits;  // by their frontend options
@@ -130,6 +130,9 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     for (const auto& one : flags.secrets) request.secrets.push_back(TRY(parse_secret(one)));
     for (const auto& one : flags.ssh) request.ssh.push_back(TRY(parse_ssh(one)));
     for (const auto& one : flags.outputs) request.exports.push_back(TRY(parse_export(one)));
+    for (const auto& one : flags.cache_from)
+        request.cache_imports.push_back(TRY(parse_cache(one, CacheWay::from)));
+    for (const auto& one : flags.cache_to) request.cache_exports.push_back(TRY(parse_cache(one, CacheWay::to)));
     for (const auto& one : flags.add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
     for (const auto& one : flags.contexts) {
         const auto [name, value] = cut(one, '=');
@@ -291,6 +294,10 @@ Action setup_build(CLI::App& app) {
     app.add_option("--call", flags->call,
                    "Ask instead of building: check, outline or targets[,format=json|sarif][,ignorestatus=true]")
         ->type_name("QUESTION");
+    app.add_option("--cache-from", flags->cache_from, "Use a cache: an image, type=registry,ref=…, type=local,src=DIR")
+        ->type_name("SPEC")->allow_extra_args(false);
+    app.add_option("--cache-to", flags->cache_to, "Export the cache: type=registry,ref=…, type=local,dest=DIR, inline")
+        ->type_name("SPEC")->allow_extra_args(false);
     app.add_flag("--no-cache", flags->no_cache, "Run every step again");
     app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")
         ->type_name("STAGE")

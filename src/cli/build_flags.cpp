@@ -121,6 +121,37 @@ Result<engine::ExportSpec> parse_export(std::string_view flag) {
     return spec;
 }
 
+Result<engine::CacheSpec> parse_cache(std::string_view flag, CacheWay way) {
+    const std::string name = way == CacheWay::from ? "--cache-from" : "--cache-to";
+    engine::CacheSpec spec;
+    const std::vector<std::string> fields = TRY(parse_csv(flag));
+    if (fields.size() == 1 && fields[0].find('=') == std::string::npos) {
+        // As docker does: a name is an image; inline says where it is to be.
+        if (way == CacheWay::to && fields[0] == "inline") return engine::CacheSpec{"inline", {}};
+        return engine::CacheSpec{"registry", {{"ref", fields[0]}}};
+    }
+    for (const auto& field : fields) {
+        const auto [key, value] = cut(field, '=');
+        if (!value) return bad_input("invalid {} field {}: want key=value", name, quoted(field));
+        if (to_lower(key) == "type") {
+            spec.type = *value;
+        } else {
+            spec.attrs[to_lower(key)] = *value;
+        }
+    }
+    static const std::vector<std::string> kFrom = {"registry", "local"};
+    static const std::vector<std::string> kTo = {"registry", "local", "inline"};
+    const auto& known = way == CacheWay::from ? kFrom : kTo;
+    if (std::find(known.begin(), known.end(), spec.type) == known.end()) {
+        return bad_input("{} {}: unknown type {}", name, quoted(flag), quoted(spec.type))
+            .with_hint("types: " + join(known, ", "));
+    }
+    const char* place = spec.type == "registry" ? "ref" : way == CacheWay::from ? "src" : "dest";
+    if (spec.type != "inline" && spec.attrs[place].empty())
+        return bad_input("{} {} needs {}=…", name, quoted(flag), place);
+    return spec;
+}
+
 Result<> parse_build_arg(std::string_view flag, std::map<std::string, std::string>& args) {
     const auto [key, value] = cut(flag, '=');
     if (key.empty()) return bad_input("invalid --build-arg {}: want NAME=VALUE", quoted(flag));

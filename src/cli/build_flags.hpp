@@ -15,6 +15,9 @@ namespace cooper::cli {
 // One line of comma separated values with "quoted" fields (RFC 4180), as docker reads --secret and -o.
 [[nodiscard]] Result<std::vector<std::string>> parse_csv(std::string_view line);
 
+// "type=registry,ref=…", "type=local,dest=DIR" or src=DIR, "type=inline"; a bare name is an image.
+enum class CacheWay : std::uint8_t { from, to };
+[[nodiscard]] Result<engine::CacheSpec> parse_cache(std::string_view flag, CacheWay way);
 // id=x,src=path | id=x,env=VAR | id=x (the variable x if it is set, else the file x)
 [[nodiscard]] Result<engine::SecretSpec> parse_secret(std::string_view flag);
 // default | id | id=path[,path…]

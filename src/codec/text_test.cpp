@@ -1,5 +1,6 @@
 #include "codec/base64.hpp"
 #include "codec/go_json.hpp"
+#include "codec/rfc3339.hpp"
 #include "codec/sha256.hpp"
 
 #include <gtest/gtest.h>
@@ -81,4 +82,13 @@ TEST(GoJson, Numbers) {
 }
 
 }  // namespace
+TEST(Rfc3339, Parses) {
+    EXPECT_EQ(format_rfc3339(*parse_rfc3339("2024-02-29T03:04:05.5+02:30")), "2024-02-29T00:34:05.5Z");
+    for (const char* bad :
+         {"", "2024", "2024-02-30T00:00:00Z", "2024-02-01T00:00:00", "2024-02-01T00:00:00.", "9999-01-01T00:00:00Z",
+          "2024-02-01 00:00:00Z", "2024-02-01T00:00:00+2:00", "2024-02-01T25:00:00Z"}) {
+        EXPECT_FALSE(parse_rfc3339(bad)) << bad;
+    }
+}
+
 }  // namespace cooper::codec

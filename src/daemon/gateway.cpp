@@ -140,6 +140,8 @@ public:
             for (const auto& [key, value] : request->frontendopt()) call.options[key] = value;
             for (const auto& [name, bytes] : request->frontendinputs())
                 call.inputs[name] = TRY(llb::parse_definition(bytes));
+            for (const auto& cache : request->cacheimports())
+                call.cache_imports.push_back({cache.type(), {cache.attrs().begin(), cache.attrs().end()}});
             const engine::FrontendResult result = TRY(conversation.job().solve(call, stop));
             if (request->allowresultreturn()) {
                 to_message(result, conversation, *response->mutable_result());

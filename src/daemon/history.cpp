@@ -6,7 +6,7 @@
 #include "daemon/detail/timestamps.hpp"
 #include "daemon/filter.hpp"
 #include "dockerfile/go_duration.hpp"
-#include "exporter/image_history.hpp"
+#include "codec/rfc3339.hpp"
 #include "oci/descriptor.hpp"
 #include "proto/control.pb.h"
 #include "proto/status.pb.h"
@@ -115,7 +115,7 @@ Result<bool> compare(const BuildHistoryRecord& record, Timestamp now, const Filt
     const Timestamp at = detail::get(field == "startedAt" ? record.createdat() : record.completedat());
     if (const auto ago = dockerfile::parse_go_duration(value))
         return stands(at, op, now - std::chrono::nanoseconds(*ago));
-    const auto time = exporter::parse_rfc3339(value);
+    const auto time = codec::parse_rfc3339(value);
     if (!time)
         return bad_input("invalid filter: {} is neither a duration nor a time such as 2026-01-31T12:00:00Z", value);
     return stands(at, op, *time);

@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <grpcpp/impl/service_type.h>
+#include <set>
 
 namespace cooper::daemon {
 
@@ -89,29 +90,30 @@ private:
         if (request.enablesessionexporter()) return bad_input("exporters of the session are not supported");
         if (!request.sourcepolicysession().empty() || request.sourcepolicy().rules_size() > 0)
             return bad_input("source policies are not supported");
-        for (const auto& cache : request.cache().exports()) {
-            return bad_input("the build cache cannot be exported (type {})", quoted(cache.type()))
-                .with_hint("leave --cache-to out");
-        }
-        if (!request.cache().exportrefdeprecated().empty())
-            return bad_input("the build cache cannot be exported").with_hint("leave --export-cache out");
         return {};
     }
 
-    // A cache that is not read makes a build slower, not wrong.
-    void warn_of_imports(const v1::SolveRequest& request, ProgressSink& progress) const {
-        std::vector<std::string> names;
-        for (const auto& cache : request.cache().imports()) {
-            const auto ref = cache.attrs().find("ref");
-            names.push_back(cache.type() + (ref == cache.attrs().end() ? "" : " " + ref->second));
+    static std::vector<engine::CacheSpec> cache_imports_of(const v1::SolveRequest& request) {
+        std::vector<engine::CacheSpec> imports;
+        for (const auto& cache : request.cache().imports())
+            imports.push_back({cache.type(), {cache.attrs().begin(), cache.attrs().end()}});
+        for (const auto& ref : request.cache().importrefsdeprecated()) imports.push_back({"registry", {{"ref", ref}}});
+        return imports;
+    }
+
+    // What two exporters would write to the same place is a mistake.
+    static Result<std::vector<engine::CacheSpec>> cache_exports_of(const v1::SolveRequest& request) {
+        std::vector<engine::CacheSpec> exports;
+        for (const auto& cache : request.cache().exports())
+            exports.push_back({cache.type(), {cache.attrs().begin(), cache.attrs().end()}});
+        if (const auto& ref = request.cache().exportrefdeprecated(); !ref.empty()) {
+            engine::CacheSpec old{"registry", {{"ref", ref}}};
+            for (const auto& [key, value] : request.cache().exportattrsdeprecated()) old.attrs[key] = value;
+            exports.push_back(std::move(old));
         }
-        for (const auto& ref : request.cache().importrefsdeprecated()) names.push_back("registry " + ref);
-        if (names.empty()) return;
-        engine::Activity activity(progress, parts_.clock, "importing cache manifests");
-        WarningEvent warning;
-        warning.short_text = "cache is not imported: " + join(names, ", ");
-        activity.progress().warn(std::move(warning));
-        activity.done();
+        const std::set<engine::CacheSpec> different(exports.begin(), exports.end());
+        if (different.size() != exports.size()) return bad_input("duplicate cache exports");
+        return exports;
     }
 
     Result<> build(const v1::SolveRequest& request, BuildProgress& progress, v1::SolveResponse& response,
@@ -130,8 +132,9 @@ private:
             return std::static_pointer_cast<session::Session>(TRY(parts_.sessions.find(id, wait)));
         };
         options.frontends = frontends_.get();
+        options.cache_imports = cache_imports_of(request);
+        options.cache_exports = TRY(cache_exports_of(request));
         const auto job = TRY(parts_.engine.start_job(std::move(options), progress));
-        warn_of_imports(request, progress);
 
         engine::SolveCall call;
         for (const auto& [name, bytes] : request.frontendinputs())

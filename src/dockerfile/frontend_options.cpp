@@ -289,11 +289,7 @@ private:
     }
 
     Result<> take_imports() {
-        out_.cache_imports = TRY(parse_cache_imports(text("cache-imports")));
-        if (const std::string references = text("cache-from"); !references.empty()) {
-            for (const auto& reference : split(references, ','))
-                out_.cache_imports.push_back({"registry", {{"ref", reference}}});
-        }
+        out_.cache_imports = TRY(cache_imports_of(options_));
         return {};
     }
 
@@ -346,6 +342,16 @@ private:
 
 Error unsupported_cap(const std::string& name) {
     return fail(Code::unimplemented, Blame::user, "unsupported frontend capability {}", name);
+}
+
+Result<std::vector<CacheImport>> cache_imports_of(const std::map<std::string, std::string>& options) {
+    std::vector<CacheImport> imports;
+    if (const auto found = options.find("cache-imports"); found != options.end())
+        imports = TRY(parse_cache_imports(found->second));
+    if (const auto found = options.find("cache-from"); found != options.end() && !found->second.empty()) {
+        for (const auto& reference : split(found->second, ',')) imports.push_back({"registry", {{"ref", reference}}});
+    }
+    return imports;
 }
 
 Result<FrontendOptions> parse_frontend_options(const std::map<std::string, std::string>& options) {

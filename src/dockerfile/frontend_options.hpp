@@ -36,6 +36,9 @@ struct FrontendOptions {
     std::map<std::string, std::map<std::string, std::string>> attestations;
 };
 
+// Of "cache-imports" and of "cache-from".
+[[nodiscard]] Result<std::vector<CacheImport>> cache_imports_of(const std::map<std::string, std::string>& options);
+
 [[nodiscard]] Result<FrontendOptions> parse_frontend_options(const std::map<std::string, std::string>& options);
 
 // The error for FrontendOptions::missing_cap.

@@ -3,6 +3,8 @@
 #include "base/text.hpp"
 #include "codec/base64.hpp"
 #include "engine/entitlements.hpp"
+#include "frontend/git_ref.hpp"
+#include "session/layout_index.hpp"
 #include "source/oci_layout.hpp"
 
 #include <algorithm>
@@ -177,10 +179,49 @@ Result<> Build::prepare_options() {
     return {};
 }
 
+Result<> Build::prepare_caches() {
+    for (CacheSpec cache : request_.cache_imports) {
+        if (cache.type == "local") {
+            const std::string src = cache.attrs["src"];
+            offers_.layouts["local:" + src] = src;
+            if (cache.attrs["digest"].empty()) {
+                const std::string tag = cache.attrs["tag"];
+                const auto digest = session::digest_in_layout(src, tag.empty() ? "latest" : tag);
+                // As with a registry: no cache yet is no error.
+                if (!digest && digest.error().code() == Code::not_found) continue;
+                cache.attrs["digest"] = TRY(Result<std::string>(digest));
+            }
+        }
+        cache_imports_.push_back(std::move(cache));
+    }
+    cache_exports_ = request_.cache_exports;
+    for (const auto& cache : cache_exports_) {
+        if (const auto dest = cache.attrs.find("dest"); cache.type == "local" && dest != cache.attrs.end())
+            offers_.layouts["local:" + dest->second] = dest->second;
+    }
+    const auto wish = request_.build_args.find("BUILDKIT_INLINE_CACHE");
+    if (wish != request_.build_args.end() && frontend::parse_go_bool(wish->second).value_or(false))
+        cache_exports_.push_back({"inline", {}});
+    return {};
+}
+
+Result<> Build::name_caches(const ExportAnswer& answer) const {
+    const auto manifest = answer.response.find("cache.manifest");
+    if (manifest == answer.response.end()) return {};
+    for (const auto& cache : cache_exports_) {
+        if (cache.type != "local") continue;
+        const auto tag = cache.attrs.find("tag");
+        TRY(session::name_in_layout(cache.attrs.at("dest"), TRY(oci::parse_descriptor(manifest->second)),
+                                    tag == cache.attrs.end() || tag->second.empty() ? "latest" : tag->second));
+    }
+    return {};
+}
+
 Result<BuildResponse> Build::run() {
     TRY(Entitlements::parse(request_.allow));
     TRY(prepare_context());
     TRY(prepare_options());
+    TRY(prepare_caches());
     for (const auto& secret : request_.secrets) offers_.secrets[secret.id] = {secret.file, secret.env};
     for (const auto& one : request_.ssh) offers_.ssh[one.id] = one.paths;
     if (!offers_.ssh.empty()) offers_.scratch_dir = TRY(engine_.store_->scratch_dir());
@@ -189,7 +230,9 @@ Result<BuildResponse> Build::run() {
                   .session = TRY(session::LocalSession::create(std::move(offers_))),
                   .find_session = {},
                   .entitlements = request_.allow,
-                  .own_credentials = true},
+                  .own_credentials = true,
+                  .cache_imports = std::move(cache_imports_),
+                  .cache_exports = cache_exports_},
                  progress_);
     if (request_.context.kind == ContextSpec::Kind::tar_stream)
         TRY(job.unpack_tar_context(request_.context.tar_fd, stop_));
@@ -207,6 +250,7 @@ Result<BuildResponse> Build::run() {
     const bool has_image = std::any_of(exports.begin(), exports.end(), [](const auto& e) { return e.type == "image"; });
     if (exports.empty() || (!request_.tags.empty() && !has_image)) exports.insert(exports.begin(), {"image", {}, ""});
     ExportAnswer answer = TRY(job.export_result(result, exports, request_.tags, stop_));
+    TRY(name_caches(answer));
 
     BuildResponse response;
     response.ref = ref_;

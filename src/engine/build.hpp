@@ -22,6 +22,9 @@ private:
     Result<> prepare_context();
     Result<> prepare_named_contexts();
     Result<> prepare_options();
+    Result<> prepare_caches();
+    // Caches in directories get a name in their index.json.
+    Result<> name_caches(const ExportAnswer& answer) const;
     Result<> prepare_dockerfile_text();
 
     LocalEngine& engine_;
@@ -31,6 +34,8 @@ private:
     Stop stop_;
     session::LocalOffers offers_;
     std::map<std::string, std::string> options_;  // of the frontend
+    std::vector<CacheSpec> cache_imports_;
+    std::vector<CacheSpec> cache_exports_;
 };
 
 }  // namespace cooper::engine

@@ -45,6 +45,13 @@ struct ExportSpec {
     int client_exporter = -1;
 };
 
+// --cache-to, --cache-from: registry, local, inline, with BuildKit's attributes.
+struct CacheSpec {
+    std::string type;
+    std::map<std::string, std::string> attrs;
+    friend auto operator<=>(const CacheSpec&, const CacheSpec&) = default;
+};
+
 enum class NetworkMode : std::uint8_t { sandbox, none, host };
 
 struct BuildRequest {
@@ -78,6 +85,8 @@ struct BuildRequest {
     // cpusetcpus, cpusetmems.
     std::map<std::string, std::string> limits;
 
+    std::vector<CacheSpec> cache_imports;
+    std::vector<CacheSpec> cache_exports;
     std::vector<std::string> tags;
     std::vector<ExportSpec> exports;  // empty = keep as an image when tagged, else only in the cache
 };

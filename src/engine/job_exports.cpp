@@ -183,6 +183,7 @@ Result<> LocalJob::export_image(Exporting& e) {
     if (const std::string base = e.metadata("containerimage.base.config", platform); !base.empty()) {
         image.base = TRY_CONTEXT(oci::parse_image_config(base), "base image configuration of the frontend");
     }
+    TRY(add_inline_cache(ref, image));
     exporter::PackOptions pack = e.options.pack;
     if (!archive && !e.options.push && !e.spec.attrs.contains("compression")) {
         // Nobody needs the packed layers yet.
@@ -289,6 +290,7 @@ Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const
             for (const auto& [platform, ref] : result.refs) TRY(build(ref, stop));
         }
     }
+    TRY(export_caches(result, answer, stop));
     return answer;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/text.hpp"
 #include "dockerfile/frontend.hpp"
+#include "dockerfile/frontend_options.hpp"
 #include "dockerfile/parse.hpp"
 #include "engine/context_size.hpp"
 #include "engine/entitlements.hpp"
@@ -70,6 +71,8 @@ Result<run::DeviceEdits> LocalJob::devices_of(const llb::ExecOp& exec, const std
 
 namespace {
 
+constexpr int kMaxRebuilds = 8;  // of one build, because of layers that a cache had lost
+
 run::Resources to_run(const std::optional<llb::LinuxResources>& resources) {
     if (!resources) return {};
     return {.memory_bytes = resources->memory_bytes,
@@ -113,13 +116,14 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
     return std::make_shared<ops::SharedOp>(std::move(op), workshop_);
 }
 
-Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph) {
+Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph, const std::string& scope) {
     std::vector<std::shared_ptr<const solver::Vertex>> vertices;
     vertices.reserve(graph.vertices.size());
     for (const auto& loaded : graph.vertices) {
         solver::Vertex::Parts parts;
         parts.digest = loaded.digest;
         parts.name = loaded.name;
+        parts.options.scope = scope;
         for (const auto& input : loaded.inputs) {
             parts.inputs.push_back({vertices[input.vertex], static_cast<std::uint32_t>(input.output)});
             // What is made of one client's files is that client's.
@@ -129,7 +133,7 @@ Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph) {
             const bool named = source->attrs.contains("local.session") || source->attrs.contains("oci.session");
             const bool of_client =
                 source->identifier.starts_with("local://") || source->identifier.starts_with("oci-layout://");
-            if (of_client && !named) parts.options.scope = session().id().empty() ? options_.ref : session().id();
+            if (of_client && !named && scope.empty()) parts.options.scope = session().id().empty() ? options_.ref : session().id();
         }
         parts.options.ignore_cache = loaded.metadata.ignore_cache;
         parts.options.description = loaded.metadata.description;
@@ -155,7 +159,7 @@ Result<ResultRef> LocalJob::load(const llb::Definition& definition) {
     if (definition.is_scratch()) return ResultRef{};
     llb::Graph graph = TRY(llb::load(definition));
     if (!graph.target) return ResultRef{};
-    solver::Output output = TRY(to_vertices(graph));
+    solver::Output output = TRY(to_vertices(graph, ""));
     return std::make_shared<const LazyResult>(definition, std::move(graph), std::move(output));
 }
 
@@ -189,9 +193,22 @@ Error explain(Error error, const LazyResult& result, const std::optional<Digest>
 
 Result<solver::SharedResult> LocalJob::build(const ResultRef& ref, const Stop& stop) {
     if (ref == nullptr) return solver::SharedResult{};
-    auto result = job_->build(ref->output(), stop);
+    auto result = job_->build(output_of(ref), stop);
+    if (!result && workshop_->take_lost_layers() && rebuilds_ < kMaxRebuilds) {
+        // The cache had promised what it does not have. Nobody may notice but by the time it takes.
+        const std::string scope = fmt::format("{} again {}", options_.ref, ++rebuilds_);
+        solver::Output output = TRY(to_vertices(ref->graph(), scope));
+        rebuilt_.lock()->insert_or_assign(ref, output);
+        result = job_->build(output, stop);
+    }
     if (!result) return explain(result.error(), *ref, job_->failed_vertex());
     return result;
+}
+
+solver::Output LocalJob::output_of(const ResultRef& ref) {
+    auto rebuilt = rebuilt_.lock();
+    const auto found = rebuilt->find(ref);
+    return found == rebuilt->end() ? ref->output() : found->second;
 }
 
 Result<> LocalJob::evaluate(const ResultRef& ref, Stop stop) {
@@ -214,6 +231,8 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
     if (call.definition && !call.frontend.empty()) {
         return bad_input("invalid request: both a definition and the frontend {}", quoted(call.frontend));
     }
+    import_caches(options_.cache_imports, stop);
+    import_caches(call.cache_imports, stop);
     FrontendResult result;
     if (call.definition) {
         result.ref = TRY(load(*call.definition));
@@ -233,6 +252,10 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
 }
 
 Result<FrontendResult> LocalJob::call_dockerfile(const SolveCall& call, const Stop& stop) {
+    std::vector<CacheSpec> caches;
+    for (auto& cache : TRY(dockerfile::cache_imports_of(call.options)))
+        caches.push_back({std::move(cache.type), std::move(cache.attrs)});
+    import_caches(caches, stop);
     const auto warn = [this](WarningEvent warning) { progress_.emit(std::move(warning)); };
     dockerfile::FrontendAnswer answer = TRY(dockerfile::run_frontend({call.options, call.inputs, warn}, *this, stop));
     if (answer.forward_to) {

@@ -9,9 +9,11 @@
 #include "run/cdi.hpp"
 #include "solver/solver.hpp"
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,9 @@ private:
     llb::Graph graph_;
     solver::Output output_;
 };
+
+// Where a cache is read from.
+struct CacheOrigin;
 
 class LocalJob final : public BuildJob, private frontend::Bridge {
 public:
@@ -76,15 +81,31 @@ private:
                                                      frontend::ResolveMode mode, const std::string& log_name,
                                                      const Stop& stop);
     Result<ResultRef> load(const llb::Definition& definition);
-    Result<solver::Output> to_vertices(const llb::Graph& graph);
+    // scope: vertices are shared with those of equal scope only.
+    Result<solver::Output> to_vertices(const llb::Graph& graph, const std::string& scope);
     Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
     // The one place that says who may have the host's network or no sandbox.
     Result<> check_entitlements(llb::NetMode network, llb::SecurityMode security, const std::string& name) const;
     // What a step gets for the devices it asks for, when it may have them.
     Result<run::DeviceEdits> devices_of(const llb::ExecOp& exec, const std::string& step) const;
     Result<solver::SharedResult> build(const ResultRef& ref, const Stop& stop);
+    // The output that has it built: another one once something that it needed was lost.
+    [[nodiscard]] solver::Output output_of(const ResultRef& ref);
     Result<FrontendResult> call_dockerfile(const SolveCall& call, const Stop& stop);
     Result<FrontendResult> call_image(const SolveCall& call, const Stop& stop);
+
+    // job_caches.cpp
+    // Each at most once in this job; what fails is told and makes the build slower, not wrong.
+    void import_caches(const std::vector<CacheSpec>& specs, const Stop& stop);
+    Result<> import_cache(const CacheSpec& spec, const Stop& stop);
+    Result<> import_manifest(const CacheOrigin& origin, const oci::Descriptor& target, int depth, const Stop& stop);
+    Result<> import_layers(const CacheOrigin& origin, const std::vector<oci::Descriptor>& layers,
+                           const std::vector<Digest>& diff_ids, std::string_view records, bool of_image);
+    Result<> export_caches(const FrontendResult& result, ExportAnswer& answer, const Stop& stop);
+    Result<> export_cache(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer, Activity& activity,
+                          const Stop& stop);
+    // What the image's own configuration says of the cache, when an inline export is wanted.
+    Result<> add_inline_cache(const ResultRef& ref, exporter::ImageResult& image);
 
     // job_exports.cpp
     struct Exporting;
@@ -98,6 +119,9 @@ private:
     ProgressSink& progress_;
     std::shared_ptr<Workshop> workshop_;
     std::unique_ptr<solver::Job> job_;
+    Guarded<std::set<CacheSpec>> imported_;
+    Guarded<std::map<ResultRef, solver::Output>> rebuilt_;
+    std::atomic<int> rebuilds_ = 0;
     // Images asked for, by what was asked; nullopt while the first who asked is finding out.
     Guarded<std::map<std::string, std::optional<Result<frontend::ResolvedImage>>>> resolved_;
 };

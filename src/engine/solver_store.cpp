@@ -1,17 +1,17 @@
 #include "engine/solver_store.hpp"
 
 #include "ops/ref.hpp"
+#include "remotecache/key_records.hpp"
 
 namespace cooper::engine {
+
+std::string link_text(const solver::CacheLink& link) {
+    return remotecache::link_text(link.input, solver::root_key_id(link.digest, link.output), link.selector);
+}
 
 namespace {
 
 constexpr const char* kScratch = "scratch";
-
-// "input output digest selector", one text per kind of link.
-std::string link_text(const solver::CacheLink& link) {
-    return fmt::format("{} {} {} {}", link.input, link.output, link.digest.hex(), link.selector.hex());
-}
 
 Result<store::Chain> chain_from(const solver::ResultId& id) {
     if (id == kScratch) return store::Chain{};

@@ -7,6 +7,9 @@
 
 namespace cooper::engine {
 
+// A link as the store names it.
+[[nodiscard]] std::string link_text(const solver::CacheLink& link);
+
 class SolverCache final : public solver::CacheStore {
 public:
     explicit SolverCache(store::Store& store) : store_(store) {}

@@ -4,6 +4,7 @@
 #include "codec/sha256.hpp"
 #include "source/session_layout.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -52,12 +53,14 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> sessio
       registry_(registry_config(engine.config_), credentials != nullptr ? *credentials : session_credentials_,
                 engine.http_, http::RetryPolicy{}),
       origin_(registry_),
-      images_(*engine.store_, origin_, apply_limits(engine.config_), 4),
+      images_(*engine.store_, *this, apply_limits(engine.config_), 4),
       trees_(*engine.store_, *this, core_count()),
       packer_(
           *engine.store_,
           [this](store::LayerId id, VertexProgress& progress, const Stop& stop) {
-              return images_.materialize(id, &progress, stop);
+              auto done = images_.materialize(id, &progress, stop);
+              if (!done) note_lost({{id}}, done.error());
+              return done;
           },
           [this](const store::LazyLayer& lazy, const Stop& stop) {
               return images_.open_blob(lazy.blob, lazy.reference, stop);
@@ -89,7 +92,46 @@ const store::Chain* Workshop::local_chain(const std::string& name) const {
 }
 
 Result<> Workshop::materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) {
-    return images_.materialize(chain, &progress, stop);
+    auto done = images_.materialize(chain, &progress, stop);
+    if (!done) note_lost(chain, done.error());
+    return done;
+}
+
+void Workshop::note_lost(const store::Chain& chain, const Error& error) {
+    static constexpr std::array kGone = {Code::not_found, Code::data_loss, Code::permission_denied,
+                                         Code::unauthenticated};
+    if (std::ranges::find(kGone, error.code()) == kGone.end()) return;
+    for (const store::LayerId id : chain.layers) {
+        const auto layer = engine_.store_->layer(id);
+        if (!layer || layer->on_disk) continue;
+        // When this fails, too, the build fails with the error it has.
+        if (engine_.store_->drop_cache_results_with(id)) lost_layers_ = true;
+    }
+}
+
+void Workshop::add_content(const Digest& blob, const std::string& store) { (*contents_.lock())[blob] = store; }
+
+Result<oci::Descriptor> Workshop::resolve(const oci::Reference& reference, const Stop& stop) {
+    return origin_.resolve(reference, stop);
+}
+
+Result<std::string> Workshop::fetch_manifest(const oci::Reference& reference, const Digest& digest, const Stop& stop) {
+    return origin_.fetch_manifest(reference, digest, stop);
+}
+
+Result<std::unique_ptr<ByteSource>> Workshop::fetch_blob(const oci::Reference& reference, const oci::Descriptor& blob,
+                                                         std::uint64_t offset, const Stop& stop) {
+    std::string content;
+    {
+        auto contents = contents_.lock();
+        if (const auto found = contents->find(blob.digest); found != contents->end()) content = found->second;
+    }
+    if (!content.empty()) return session_->read_content(content, blob.digest, offset, stop);
+    if (reference.canonical() == kClientContent) {
+        return fail(Code::not_found, Blame::world, "layer {} is in a cache directory that this build does not have",
+                    blob.digest.to_string());
+    }
+    return origin_.fetch_blob(reference, blob, offset, stop);
 }
 
 Result<std::shared_ptr<session::Session>> Workshop::client(const std::string& session_id, const Stop& stop) {

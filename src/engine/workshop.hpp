@@ -7,6 +7,7 @@
 #include "engine/local_engine.hpp"
 #include "ops/environment.hpp"
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -16,7 +17,7 @@
 
 namespace cooper::engine {
 
-class Workshop final : private ops::LayerFetcher {
+class Workshop final : private ops::LayerFetcher, private source::ImageOrigin {
 public:
     // credentials: whose registries are asked; null = those of the session.
     Workshop(LocalEngine& engine, std::shared_ptr<session::Session> session, FindSession find_session,
@@ -31,6 +32,13 @@ public:
     // Of "oci-layout://": by its store and session.
     Result<std::unique_ptr<source::ImageOrigin>> layout_origin(const std::string& store_id,
                                                                const std::string& session_id, const Stop& stop);
+
+    // Blobs that a content store of the client's has. Lazy layers of these have kClientContent as their reference.
+    static constexpr const char* kClientContent = "client-content.invalid/cache:latest";
+    void add_content(const Digest& blob, const std::string& store);
+    // Whether layers that were imported could not be fetched since the last time. Their results are dropped from the
+    // cache already; a step that needs them is to be run instead.
+    [[nodiscard]] bool take_lost_layers() { return lost_layers_.exchange(false); }
 
     [[nodiscard]] ops::Environment& environment() { return environment_; }
     [[nodiscard]] session::Session& session() { return *session_; }
@@ -49,6 +57,13 @@ private:
         session::Session& session_;
     };
     Result<> materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) override;
+    // source::ImageOrigin: the client's content stores, and registries
+    Result<oci::Descriptor> resolve(const oci::Reference& reference, const Stop& stop) override;
+    Result<std::string> fetch_manifest(const oci::Reference& reference, const Digest& digest,
+                                       const Stop& stop) override;
+    Result<std::unique_ptr<ByteSource>> fetch_blob(const oci::Reference& reference, const oci::Descriptor& blob,
+                                                   std::uint64_t offset, const Stop& stop) override;
+    void note_lost(const store::Chain& chain, const Error& error);
     Result<solver::SharedResult> open_local(const std::string& name,
                                             const std::map<std::string, std::string>& attributes,
                                             VertexProgress& progress, const Stop& stop);
@@ -63,6 +78,8 @@ private:
     ops::Trees trees_;
     exporter::Packer packer_;
     std::map<std::string, store::Chain> chains_;
+    Guarded<std::map<Digest, std::string>> contents_;  // blob → content store
+    std::atomic<bool> lost_layers_ = false;
     Guarded<std::map<std::string, std::shared_ptr<source::LocalContext>>> opened_;  // by what was wanted
     ops::Environment environment_;
 };

@@ -23,7 +23,4 @@ struct LayerFacts {
 void fill_history(oci::ImageConfig& config, const std::vector<LayerFacts>& layers,
                   const std::optional<oci::ImageConfig>& base, std::optional<std::int64_t> epoch_seconds);
 
-// "2024-01-02T03:04:05.678Z", "2024-01-02T03:04:05+02:00"; nullopt for anything else.
-[[nodiscard]] std::optional<Timestamp> parse_rfc3339(std::string_view text);
-
 }  // namespace cooper::exporter

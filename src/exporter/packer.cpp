@@ -295,6 +295,11 @@ Result<PackedImage> Packer::pack(const ImageResult& image, const PackOptions& op
     return assemble(std::move(packed), options, progress);
 }
 
+Result<std::vector<PackedLayer>> Packer::pack_chain(const store::Chain& layers, const PackOptions& options,
+                                                   VertexProgress& progress, const Stop& stop) {
+    return pack_layers({.options = options, .rewrite_epoch = {}, .progress = progress, .stop = stop}, layers);
+}
+
 Result<PackedImage> Packer::open_image(const store::ImageRecord& record) {
     PackedImage image;
     image.manifest = record.target;

@@ -76,6 +76,10 @@ public:
     [[nodiscard]] Result<PackedImage> pack(const ImageResult& image, const PackOptions& options,
                                            VertexProgress& progress, const Stop& stop);
 
+    // Layers by themselves, each once, in order: what a build cache is made of.
+    [[nodiscard]] Result<std::vector<PackedLayer>> pack_chain(const store::Chain& layers, const PackOptions& options,
+                                                              VertexProgress& progress, const Stop& stop);
+
     // An image of the store as it is: nothing is computed. An index is followed to the manifest of record.config.
     [[nodiscard]] Result<PackedImage> open_image(const store::ImageRecord& record);
     // An image of the store for the world: when its manifest names uncompressed tars that were never stored, these are

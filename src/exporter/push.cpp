@@ -16,7 +16,7 @@ constexpr std::size_t kParallelBlobs = 4;  // as BuildKit's limit of connections
 struct Pushing {
     Packer& packer;
     registry::Registry& registry;
-    const PackedImage& image;
+    const std::vector<PackedLayer>& layers;
     VertexProgress& progress;
     const Stop& stop;
 };
@@ -59,17 +59,20 @@ Result<> push_layer(const Pushing& pushing, const PackedLayer& layer, const oci:
 Result<> push_blobs(const Pushing& pushing, const oci::Reference& repository, const std::vector<oci::Reference>& done) {
     std::vector<const PackedLayer*> layers;
     std::set<Digest> seen;
-    for (const auto& layer : pushing.image.layers) {
+    for (const auto& layer : pushing.layers) {
         if (oci::is_foreign_layer(layer.blob.media_type) && !layer.blob.urls.empty()) continue;
         if (seen.insert(layer.blob.digest).second) layers.push_back(&layer);
     }
-    TRY(parallel_for(layers.size(), kParallelBlobs, [&](std::size_t i) -> Result<> {
+    return parallel_for(layers.size(), kParallelBlobs, [&](std::size_t i) -> Result<> {
         return push_layer(pushing, *layers[i], repository, mount_sources(*layers[i], repository, done));
-    }));
+    });
+}
+
+Result<> push_config(const Pushing& pushing, const PackedImage& image, const oci::Reference& repository) {
     registry::PushBlob config;
-    config.blob = pushing.image.config;
-    config.open = [&pushing]() -> Result<std::unique_ptr<ByteSource>> {
-        return std::make_unique<StringSource>(pushing.image.config_bytes);
+    config.blob = image.config;
+    config.open = [&image]() -> Result<std::unique_ptr<ByteSource>> {
+        return std::make_unique<StringSource>(image.config_bytes);
     };
     TRY(pushing.registry.push_blob(repository, config, pushing.stop));
     return {};
@@ -77,9 +80,15 @@ Result<> push_blobs(const Pushing& pushing, const oci::Reference& repository, co
 
 }  // namespace
 
+Result<> push_layers(Packer& packer, registry::Registry& registry, const std::vector<PackedLayer>& layers,
+                     const oci::Reference& repository, VertexProgress& progress, const Stop& stop) {
+    return push_blobs({.packer = packer, .registry = registry, .layers = layers, .progress = progress, .stop = stop},
+                      repository, {});
+}
+
 Result<> push_image(Packer& packer, registry::Registry& registry, const PackedImage& image,
                     const std::vector<oci::Reference>& names, PushName by, VertexProgress& progress, const Stop& stop) {
-    const Pushing pushing{.packer = packer, .registry = registry, .image = image, .progress = progress, .stop = stop};
+    const Pushing pushing{.packer = packer, .registry = registry, .layers = image.layers, .progress = progress, .stop = stop};
     for (const auto& name : names) {
         if (by == PushName::digest && !name.tag().empty()) {
             return Error(bad_input("can't push tagged ref {} by digest", name.canonical()))
@@ -93,6 +102,7 @@ Result<> push_image(Packer& packer, registry::Registry& registry, const PackedIm
         const oci::Reference repository = name.repository_only();
         if (std::ranges::find(done, repository) != done.end()) continue;
         TRY_CONTEXT(push_blobs(pushing, repository, done), "push {}", name.canonical());
+        TRY_CONTEXT(push_config(pushing, image, repository), "push {}", name.canonical());
         done.push_back(repository);
     }
     progress.status(layers_row, layers_row, 0, 0, true);

@@ -21,7 +21,7 @@ struct LocalOffers {
     // id → agent socket or private key files; no paths = $SSH_AUTH_SOCK.
     std::map<std::string, std::vector<std::string>> ssh;
     std::map<std::string, std::string> directories;  // name → host path
-    std::map<std::string, std::string> layouts;      // content store ("oci:NAME") → host path of an OCI layout
+    std::map<std::string, std::string> layouts;      // content store ("oci:NAME", "local:DIR") → host path of an OCI layout
     // Sockets are made in folders of their own below it.
     std::string scratch_dir;
 };
@@ -37,6 +37,8 @@ public:
     Result<std::unique_ptr<ByteSource>> read_content(const std::string& store, const Digest& digest,
                                                      std::uint64_t offset, Stop stop) override;
     Result<std::uint64_t> content_size(const std::string& store, const Digest& digest, Stop stop) override;
+    Result<> write_content(const std::string& store, const Digest& digest, std::uint64_t size_bytes, ByteSource& source,
+                           Stop stop) override;
 
     Result<std::optional<Secret>> find_secret(const std::string& id, Stop stop) override;
     Result<std::unique_ptr<SshSocket>> open_ssh(const std::string& id, const SocketOwner& owner, Stop stop) override;

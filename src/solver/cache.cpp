@@ -58,24 +58,31 @@ SharedKey make_root_key(const Digest& digest, std::int32_t output, const Digest&
 
 SharedKey make_content_key(const Digest& content) { return make_root_key(content, kContentOutput, Digest(), false); }
 
-SharedKey make_derived_key(CacheKey parts) {
-    std::string text = fmt::format("cooper.key.v1 {}@{}", parts.digest.to_string(), parts.output);
-    for (std::size_t i = 0; i < parts.inputs.size(); ++i) {
+KeyId derived_key_id(const KeyId& op, const std::vector<std::vector<InputKey>>& inputs) {
+    std::string text = "cooper.key.v2 " + op;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
         std::vector<std::string> lines;
-        for (const CacheKey::Dep& dep : parts.inputs[i]) {
-            if (!dep.key->ephemeral)
-                lines.push_back(fmt::format("\n{} {} {}", i, dep.selector.to_string(), dep.key->id));
-        }
-        if (lines.empty()) {
-            parts.ephemeral = true;
-            for (const CacheKey::Dep& dep : parts.inputs[i])
-                lines.push_back(fmt::format("\n{} {} {}", i, dep.selector.to_string(), dep.key->id));
-        }
+        for (const InputKey& one : inputs[i])
+            lines.push_back(fmt::format("\n{} {} {}", i, one.selector.to_string(), one.key));
         std::ranges::sort(lines);
         for (const std::string& line : lines) text += line;
     }
-    const Digest id = sha256_of(text);
-    parts.id = parts.ephemeral ? "random:" + id.hex() : id.to_string();
+    return sha256_of(text).to_string();
+}
+
+SharedKey make_derived_key(CacheKey parts) {
+    std::vector<std::vector<InputKey>> inputs;
+    for (const std::vector<CacheKey::Dep>& deps : parts.inputs) {
+        std::vector<InputKey>& lasting = inputs.emplace_back();
+        for (const CacheKey::Dep& dep : deps) {
+            if (!dep.key->ephemeral) lasting.push_back({dep.selector, dep.key->id});
+        }
+        if (!lasting.empty()) continue;
+        parts.ephemeral = true;
+        for (const CacheKey::Dep& dep : deps) lasting.push_back({dep.selector, dep.key->id});
+    }
+    parts.id = derived_key_id(root_key_id(parts.digest, parts.output), inputs);
+    if (parts.ephemeral) parts.id = "random:" + parts.id;
     return share_key(std::move(parts));
 }
 

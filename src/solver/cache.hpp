@@ -108,13 +108,20 @@ inline constexpr std::int32_t kContentOutput = -1;
 [[nodiscard]] SharedKey share_key(CacheKey key);
 // sha256 of "<digest>@<output>" (L189).
 [[nodiscard]] KeyId root_key_id(const Digest& digest, std::int32_t output);
+// One of the keys that an input is known by.
+struct InputKey {
+    Digest selector;
+    KeyId key;
+};
+// The id of a key with inputs, where BuildKit draws a random one: two processes that do the same work
+// agree, and so does who imports it. op: root_key_id of what the step does.
+[[nodiscard]] KeyId derived_key_id(const KeyId& op, const std::vector<std::vector<InputKey>>& inputs);
 // The key of a vertex without inputs. Ephemeral ones have an id "random:…" that is never stored.
 [[nodiscard]] SharedKey make_root_key(const Digest& digest, std::int32_t output, const Digest& vertex, bool ephemeral);
 // The key of a content digest.
 [[nodiscard]] SharedKey make_content_key(const Digest& content);
-// An id for a key with inputs that the store does not know yet. Made from its parts, where BuildKit
-// draws a random one, so that two processes that do the same work agree. Ephemeral when for some
-// input only ephemeral keys are known.
+// A key with inputs that the store does not know yet; its id is made from its parts. Ephemeral when for
+// some input only ephemeral keys are known.
 [[nodiscard]] SharedKey make_derived_key(CacheKey parts);
 
 }  // namespace cooper::solver

@@ -14,7 +14,7 @@ namespace cooper::store {
 
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 constexpr const char* kSchema = R"sql(
 CREATE TABLE IF NOT EXISTS layers(
     id INTEGER PRIMARY KEY AUTOINCREMENT, on_disk INTEGER NOT NULL, description TEXT NOT NULL, record_type TEXT NOT NULL,
@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS images(
 CREATE TABLE IF NOT EXISTS image_blobs(name TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(name, digest)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS links(
     source TEXT NOT NULL, link TEXT NOT NULL, target TEXT NOT NULL, PRIMARY KEY(source, link, target)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS links_by_target ON links(target);
 CREATE TABLE IF NOT EXISTS results(
     key TEXT NOT NULL, result TEXT NOT NULL, created INTEGER NOT NULL, PRIMARY KEY(key, result)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS results_by_result ON results(result);
@@ -42,7 +43,7 @@ CREATE TABLE IF NOT EXISTS facts(key TEXT PRIMARY KEY, value TEXT NOT NULL, time
 CREATE TABLE IF NOT EXISTS builds(
     ref TEXT PRIMARY KEY, description TEXT NOT NULL, started INTEGER NOT NULL, completed INTEGER, error TEXT NOT NULL,
     steps INTEGER NOT NULL, cached INTEGER NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 )sql";
 
 Result<> make_dir(const sys::RootedDir& root, const char* name) {
@@ -75,7 +76,12 @@ Result<> Store::create_schema() {
                     root_, version)
             .with_hint("use that version, or another --root");
     }
-    return database_->transaction([&] { return database_->execute(kSchema); });
+    return database_->transaction([&]() -> Result<> {
+        TRY(database_->execute(kSchema));
+        // Before 2 links were named in another way: nothing would find what they lead to.
+        if (version == 1) TRY(database_->execute("DELETE FROM links; DELETE FROM results;"));
+        return {};
+    });
 }
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock& clock) {
@@ -235,6 +241,14 @@ Result<std::vector<std::string>> Store::cache_links(const std::string& from, con
     return targets;
 }
 
+Result<std::vector<CacheLinkRow>> Store::cache_links_to(const std::string& to) {
+    std::vector<CacheLinkRow> links;
+    const std::array<Value, 1> values = {to};
+    TRY(database_->run("SELECT source, link FROM links WHERE target = ? ORDER BY source, link", values,
+                       [&](const Row& row) { links.push_back({row.text(0), row.text(1), to}); }));
+    return links;
+}
+
 Result<std::vector<CacheResultRow>> Store::cache_results(const std::string& key) {
     std::vector<CacheResultRow> rows;
     const std::array<Value, 1> values = {key};
@@ -259,6 +273,10 @@ Result<> Store::add_cache(const std::vector<CacheLinkRow>& links, const std::vec
 
 Result<> Store::drop_cache_result(const std::string& result) {
     return database_->run("DELETE FROM results WHERE result = ?", {result});
+}
+
+Result<> Store::drop_cache_results_with(LayerId layer) {
+    return database_->run("DELETE FROM results WHERE ',' || result || ',' LIKE ?", {fmt::format("%,{},%", layer)});
 }
 
 // Facts and builds.

@@ -229,9 +229,13 @@ public:
 
     // Cache records of the solver, as plain text (solver keys and links are the engine's to encode).
     Result<std::vector<std::string>> cache_links(const std::string& from, const std::string& link);
+    // All links that lead to a key.
+    Result<std::vector<CacheLinkRow>> cache_links_to(const std::string& to);
     Result<std::vector<CacheResultRow>> cache_results(const std::string& key);
     Result<> add_cache(const std::vector<CacheLinkRow>& links, const std::vector<CacheResultRow>& results);
     Result<> drop_cache_result(const std::string& result);
+    // Every result that has this layer: it cannot be had any more.
+    Result<> drop_cache_results_with(LayerId layer);
 
     // Cache mounts.
     Result<CacheMount> acquire_cache_mount(const std::string& key, Sharing sharing, const std::string& description,
