@@ -5,6 +5,7 @@
 
 #include "base/text.hpp"
 #include "codec/base64.hpp"
+#include "codec/rfc3339.hpp"
 #include "codec/sha256.hpp"
 #include "engine/local_job.hpp"
 #include "exporter/push.hpp"
@@ -167,6 +168,10 @@ Result<> LocalJob::import_layers(const CacheOrigin& origin, const std::vector<oc
                    found != layer.annotations.end()) {
             if (const auto diff_id = Digest::parse(found->second)) place.diff_id = *diff_id;
         }
+        if (const auto found = layer.annotations.find(std::string(kCreatedAnnotation));
+            found != layer.annotations.end()) {
+            place.created = codec::parse_rfc3339(found->second);
+        }
         if (!oci::is_layer(place.blob.media_type)) continue;
         if (!origin.store.empty()) workshop_->add_content(layer.digest, origin.store);
         places[layer.digest] = std::move(place);
@@ -297,18 +302,10 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
     for (std::size_t i = 0; i < layers.size(); ++i) {
         collected.graph.layers[i] = layers[i].blob.digest;
         oci::Descriptor blob = layers[i].blob;
-        blob.annotations = {{std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()}};
+        blob.annotations = {{std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
+                            {std::string(kCreatedAnnotation),
+                             format_rfc3339(TRY(engine_.store_->layer(layers[i].layer)).created)}};
         if (listed.insert(blob.digest).second) manifest.layers.push_back(std::move(blob));
-    }
-    std::map<std::size_t, Timestamp> created;
-    for (const auto& node : collected.graph.nodes) {
-        for (const auto& one : node.results) created.try_emplace(one.layers.back(), one.created);
-    }
-    for (auto& layer : manifest.layers) {
-        for (const auto& [index, time] : created) {
-            if (layers[index].blob.digest == layer.digest)
-                layer.annotations[std::string(kCreatedAnnotation)] = format_rfc3339(time);
-        }
     }
     std::ranges::sort(manifest.layers, {}, [](const auto& one) { return one.digest.to_string(); });
 

@@ -225,13 +225,9 @@ Result<> Packer::fill_config(const ImageResult& image, const std::vector<PackedL
     std::vector<LayerFacts> facts;
     for (const auto& layer : layers) {
         config.diff_ids.push_back(layer.diff_id);
-        LayerFacts fact{.description = TRY(store_.layer(layer.layer)).info.description};
+        const store::LayerRecord record = TRY(store_.layer(layer.layer));
         // The row's own time, so that a rebuild from the cache gives the same image.
-        const std::array<store::Value, 1> values = {layer.layer};
-        TRY(store_.database().run("SELECT created FROM layers WHERE id = ?", values, [&](const store::Row& row) {
-            fact.created = Timestamp(std::chrono::nanoseconds(row.integer(0)));
-        }));
-        facts.push_back(std::move(fact));
+        facts.push_back({.description = record.info.description, .created = record.created});
     }
     fill_history(config, facts, image.base, image.epoch_seconds);
     if (image.base) {

@@ -41,6 +41,7 @@ struct LayerPlace {
     oci::Descriptor blob;
     Digest diff_id;
     std::string reference;  // store::LazyLayer::reference
+    std::optional<Timestamp> created{};
 };
 
 struct Imported {

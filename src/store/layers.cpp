@@ -92,7 +92,9 @@ Result<LayerId> Store::add_lazy_layer(const Digest& diff_id, const LazyLayer& la
                 "INSERT INTO layers(on_disk, description, record_type, size, created, used, diff_id, lazy_blob, "
                 "lazy_reference) "
                 "VALUES(0, ?, 'regular', 0, ?, ?, ?, ?, ?)",
-                {"pulled from " + lazy.reference, now(), now(), diff_id.to_string(),
+                {"pulled from " + lazy.reference,
+                 lazy.created ? static_cast<std::int64_t>(lazy.created->time_since_epoch().count()) : now(), now(),
+                 diff_id.to_string(),
                  fmt::format("{} {} {}", lazy.blob.digest.to_string(), lazy.blob.size, lazy.blob.media_type),
                  lazy.reference}));
         }
@@ -127,7 +129,7 @@ Result<LayerRecord> Store::layer(LayerId id) {
     std::optional<LayerRecord> found;
     const std::array<Value, 1> values = {id};
     TRY(database_->run(
-        "SELECT on_disk, description, record_type, size, diff_id, lazy_blob, lazy_reference FROM layers WHERE id = ?",
+        "SELECT on_disk, description, record_type, size, diff_id, lazy_blob, lazy_reference, created FROM layers WHERE id = ?",
         values, [&](const Row& row) {
             LayerRecord record;
             record.id = id;
@@ -135,6 +137,7 @@ Result<LayerRecord> Store::layer(LayerId id) {
             record.info.description = row.text(1);
             record.info.record_type = row.text(2);
             record.info.size_bytes = static_cast<std::uint64_t>(row.integer(3));
+            record.created = Timestamp(std::chrono::nanoseconds(row.integer(7)));
             if (!row.is_null(4)) {
                 if (auto diff_id = Digest::parse(row.text(4))) record.info.diff_id = *diff_id;
             }

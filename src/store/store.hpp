@@ -88,12 +88,14 @@ private:
 struct LazyLayer {
     oci::Descriptor blob;
     std::string reference;  // where the blob can be had: "docker.io/library/x@sha256:…"
+    std::optional<Timestamp> created{};  // of what it holds, when that is known
 };
 
 struct LayerRecord {
     LayerId id = 0;
     bool on_disk = false;
     LayerInfo info;
+    Timestamp created{};
     std::optional<LazyLayer> lazy;
 };
 
