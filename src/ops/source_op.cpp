@@ -48,11 +48,11 @@ public:
         const source::ResolvedImage& image = *TRY(resolved(context));
         const Digest config = source::image_config_key(image, request_);
         if (index == 0) {
-            solver::CacheMapPart part = part_of(source::image_manifest_key(image, request_));
+            solver::CacheMapPart part = part_of(llb::source_cache_digest(source::image_manifest_key(image, request_).to_string()));
             part.more = !config.empty();
             return part;
         }
-        return part_of(config);
+        return part_of(llb::source_cache_digest(config.to_string()));
     }
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
                                                       solver::OpContext& context) override {
