@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs all tests: units, the house check, scenarios, the differential test, examples.
+# Installs what is missing, builds, and runs all tests: units, the house check, scenarios, examples, and cooper beside BuildKit.
 #
-#   ./test.sh [--fast]      --fast leaves the differential test and the examples out
+#   ./test.sh [--fast]      --fast leaves BuildKit and the examples out
 set -euo pipefail
 cd "$(dirname "$0")"
 fast=
@@ -19,8 +19,9 @@ tests/scenario.py --cooper build/dev/bin/cooper tests/scenarios || failed=1
 if [ -z "$fast" ]; then
     if tools/peer/fetch.sh sid >/dev/null; then
         tests/differential/run.py --cooper build/dev/bin/cooper || failed=1
+        tests/interop/cache.sh build/dev/bin/cooper || failed=1
     else
-        echo "without Debian's dockerd: no differential test" >&2
+        echo "without Debian's dockerd: not compared with BuildKit" >&2
     fi
     tools/base_images/make.sh debian python node >/dev/null
     examples/run.sh build/dev/bin/cooper || failed=1

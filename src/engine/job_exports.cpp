@@ -263,19 +263,29 @@ Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& sp
             epoch = parse_int(found->second);
     }
     const bool files = options.type == exporter::ExportType::local || options.type == exporter::ExportType::tar;
-    Activity activity(progress_, engine_.clock_,
-                      options.type == exporter::ExportType::local    ? "exporting to client directory"
-                      : options.type == exporter::ExportType::tar    ? "exporting to client tarball"
-                      : options.type == exporter::ExportType::oci    ? "exporting to oci image format"
-                      : options.type == exporter::ExportType::docker ? "exporting to docker image format"
-                                                                     : "exporting to image");
-    Exporting exporting{result, spec, std::move(options), epoch, activity, stop, answer};
-    const auto done = files ? export_files(exporting) : export_image(exporting);
-    if (!done) {
-        activity.fail(done.error());
-        return done.error().with_context("export");
+    const auto attempt = [&]() -> Result<> {
+        Activity activity(progress_, engine_.clock_,
+                          options.type == exporter::ExportType::local    ? "exporting to client directory"
+                          : options.type == exporter::ExportType::tar    ? "exporting to client tarball"
+                          : options.type == exporter::ExportType::oci    ? "exporting to oci image format"
+                          : options.type == exporter::ExportType::docker ? "exporting to docker image format"
+                                                                         : "exporting to image");
+        Exporting exporting{result, spec, options, epoch, activity, stop, answer};
+        auto done = files ? export_files(exporting) : export_image(exporting);
+        if (done) {
+            activity.done();
+        } else {
+            activity.fail(done.error());
+        }
+        return done;
+    };
+    auto done = attempt();
+    if (!done && workshop_->take_lost_layers()) {
+        TRY(build_again(result.ref, stop));
+        for (const auto& [platform, ref] : result.refs) TRY(build_again(ref, stop));
+        done = attempt();
     }
-    activity.done();
+    if (!done) return done.error().with_context("export");
     return {};
 }
 

@@ -194,15 +194,20 @@ Error explain(Error error, const LazyResult& result, const std::optional<Digest>
 Result<solver::SharedResult> LocalJob::build(const ResultRef& ref, const Stop& stop) {
     if (ref == nullptr) return solver::SharedResult{};
     auto result = job_->build(output_of(ref), stop);
-    if (!result && workshop_->take_lost_layers() && rebuilds_ < kMaxRebuilds) {
-        // The cache had promised what it does not have. Nobody may notice but by the time it takes.
-        const std::string scope = fmt::format("{} again {}", options_.ref, ++rebuilds_);
-        solver::Output output = TRY(to_vertices(ref->graph(), scope));
-        rebuilt_.lock()->insert_or_assign(ref, output);
-        result = job_->build(output, stop);
-    }
+    if (!result && workshop_->take_lost_layers()) return build_again(ref, stop);
     if (!result) return explain(result.error(), *ref, job_->failed_vertex());
     return result;
+}
+
+// The cache had promised what it does not have. Nobody may notice but by the time it takes.
+Result<solver::SharedResult> LocalJob::build_again(const ResultRef& ref, const Stop& stop) {
+    if (ref == nullptr) return solver::SharedResult{};
+    if (rebuilds_ == kMaxRebuilds)
+        return fail(Code::data_loss, Blame::world, "the cache has lost too much").with_hint("build with --no-cache");
+    const std::string scope = fmt::format("{} again {}", options_.ref, ++rebuilds_);
+    solver::Output output = TRY(to_vertices(ref->graph(), scope));
+    rebuilt_.lock()->insert_or_assign(ref, output);
+    return build(ref, stop);
 }
 
 solver::Output LocalJob::output_of(const ResultRef& ref) {

@@ -89,6 +89,8 @@ private:
     // What a step gets for the devices it asks for, when it may have them.
     Result<run::DeviceEdits> devices_of(const llb::ExecOp& exec, const std::string& step) const;
     Result<solver::SharedResult> build(const ResultRef& ref, const Stop& stop);
+    // Once more, without what was lost meanwhile.
+    Result<solver::SharedResult> build_again(const ResultRef& ref, const Stop& stop);
     // The output that has it built: another one once something that it needed was lost.
     [[nodiscard]] solver::Output output_of(const ResultRef& ref);
     Result<FrontendResult> call_dockerfile(const SolveCall& call, const Stop& stop);

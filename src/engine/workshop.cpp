@@ -63,7 +63,12 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> sessio
               return done;
           },
           [this](const store::LazyLayer& lazy, const Stop& stop) {
-              return images_.open_blob(lazy.blob, lazy.reference, stop);
+              auto source = images_.open_blob(lazy.blob, lazy.reference, stop);
+              if (!source) {
+                  if (auto layers = engine_.store_->lazy_layers_of(lazy.blob.digest))
+                      note_lost({std::move(*layers)}, source.error());
+              }
+              return source;
           },
           core_count()),
       environment_{.store = *engine.store_,

@@ -279,6 +279,14 @@ Result<> Store::drop_cache_results_with(LayerId layer) {
     return database_->run("DELETE FROM results WHERE ',' || result || ',' LIKE ?", {fmt::format("%,{},%", layer)});
 }
 
+Result<std::vector<LayerId>> Store::lazy_layers_of(const Digest& blob) {
+    std::vector<LayerId> ids;
+    const std::array<Value, 1> values = {blob.to_string() + " %"};
+    TRY(database_->run("SELECT id FROM layers WHERE on_disk = 0 AND lazy_blob LIKE ?", values,
+                       [&](const Row& row) { ids.push_back(row.integer(0)); }));
+    return ids;
+}
+
 // Facts and builds.
 
 Result<std::optional<Fact>> Store::fact(const std::string& key) {

@@ -238,6 +238,8 @@ public:
     Result<> drop_cache_result(const std::string& result);
     // Every result that has this layer: it cannot be had any more.
     Result<> drop_cache_results_with(LayerId layer);
+    // Layers that are not on disk and are unpacked from this blob.
+    Result<std::vector<LayerId>> lazy_layers_of(const Digest& blob);
 
     // Cache mounts.
     Result<CacheMount> acquire_cache_mount(const std::string& key, Sharing sharing, const std::string& description,
