@@ -130,8 +130,7 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     for (const auto& one : flags.secrets) request.secrets.push_back(TRY(parse_secret(one)));
     for (const auto& one : flags.ssh) request.ssh.push_back(TRY(parse_ssh(one)));
     for (const auto& one : flags.outputs) request.exports.push_back(TRY(parse_export(one)));
-    for (const auto& one : flags.cache_from)
-        request.cache_imports.push_back(TRY(parse_cache(one, CacheWay::from)));
+    for (const auto& one : flags.cache_from) request.cache_imports.push_back(TRY(parse_cache(one, CacheWay::from)));
     for (const auto& one : flags.cache_to) request.cache_exports.push_back(TRY(parse_cache(one, CacheWay::to)));
     for (const auto& one : flags.add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
     for (const auto& one : flags.contexts) {
@@ -295,9 +294,11 @@ Action setup_build(CLI::App& app) {
                    "Ask instead of building: check, outline or targets[,format=json|sarif][,ignorestatus=true]")
         ->type_name("QUESTION");
     app.add_option("--cache-from", flags->cache_from, "Use a cache: an image, type=registry,ref=…, type=local,src=DIR")
-        ->type_name("SPEC")->allow_extra_args(false);
+        ->type_name("SPEC")
+        ->allow_extra_args(false);
     app.add_option("--cache-to", flags->cache_to, "Export the cache: type=registry,ref=…, type=local,dest=DIR, inline")
-        ->type_name("SPEC")->allow_extra_args(false);
+        ->type_name("SPEC")
+        ->allow_extra_args(false);
     app.add_flag("--no-cache", flags->no_cache, "Run every step again");
     app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")
         ->type_name("STAGE")

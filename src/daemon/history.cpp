@@ -2,11 +2,11 @@
 
 #include "base/log.hpp"
 #include "codec/base64.hpp"
+#include "codec/rfc3339.hpp"
 #include "codec/sha256.hpp"
 #include "daemon/detail/timestamps.hpp"
 #include "daemon/filter.hpp"
 #include "dockerfile/go_duration.hpp"
-#include "codec/rfc3339.hpp"
 #include "oci/descriptor.hpp"
 #include "proto/control.pb.h"
 #include "proto/status.pb.h"

@@ -72,8 +72,8 @@ struct JobOptions {
     FindSession find_session;                   // other clients by their ids; may be empty
     std::vector<std::string> entitlements;      // what steps may be allowed: network.host, security.insecure
     bool own_credentials = false;               // registries are asked as whoever runs this process, not as the client
-    std::vector<CacheSpec> cache_imports;   // looked up before the first solve; what fails is told and left out
-    std::vector<CacheSpec> cache_exports;   // written with the exports
+    std::vector<CacheSpec> cache_imports;       // looked up before the first solve; what fails is told and left out
+    std::vector<CacheSpec> cache_exports;       // written with the exports
     FrontendHost* frontends = nullptr;          // outlives the job; null: only our own frontend
 };
 

@@ -105,14 +105,15 @@ Result<> LocalJob::import_cache(const CacheSpec& spec, const Stop& stop) {
         const oci::Descriptor target = TRY(registry.resolve(from, stop));
         origin.lazy_reference = from.without_digest().with_digest(target.digest).canonical();
         origin.read = [&registry, reference = from](const oci::Descriptor& blob,
-                                                                const Stop& stopping) -> Result<std::string> {
+                                                    const Stop& stopping) -> Result<std::string> {
             if (blob.media_type.empty() || oci::is_manifest(blob.media_type) || oci::is_index(blob.media_type))
                 return registry.fetch_manifest(reference, blob.digest, stopping);
             return registry.fetch_blob_text(reference, blob, remotecache::kMaxConfigBytes, stopping);
         };
         return import_manifest(origin, target, 0, stop);
     }
-    if (spec.type == "inline") return bad_input("an inline cache is imported from its image").with_hint("type=registry,ref=IMAGE");
+    if (spec.type == "inline")
+        return bad_input("an inline cache is imported from its image").with_hint("type=registry,ref=IMAGE");
     return bad_input("unknown cache importer: {}", quoted(spec.type)).with_hint("registry and local are known");
 }
 
@@ -193,8 +194,8 @@ Result<> LocalJob::add_inline_cache(const ResultRef& ref, exporter::ImageResult&
     Activity activity(progress_, engine_.clock_, "preparing layers for inline cache");
     const auto report = job_->explain(output_of(ref));
     if (report && report->key) {
-        remotecache::Collected collected = TRY(
-            remotecache::collect(*engine_.store_, {report->key}, {image.chain}, remotecache::CacheMode::min));
+        remotecache::Collected collected =
+            TRY(remotecache::collect(*engine_.store_, {report->key}, {image.chain}, remotecache::CacheMode::min));
         // Layers are named by their place in the image.
         std::vector<std::optional<std::size_t>> places;
         for (const store::LayerId layer : collected.layers) {
@@ -225,9 +226,9 @@ Result<> LocalJob::add_inline_cache(const ResultRef& ref, exporter::ImageResult&
 Result<> LocalJob::export_caches(const FrontendResult& result, ExportAnswer& answer, const Stop& stop) {
     for (const auto& spec : options_.cache_exports) {
         if (spec.type == "inline") continue;
-        Activity activity(progress_, engine_.clock_,
-                          spec.type == "local" ? "exporting cache to client directory"
-                                               : "exporting cache to " + spec.type);
+        Activity activity(
+            progress_, engine_.clock_,
+            spec.type == "local" ? "exporting cache to client directory" : "exporting cache to " + spec.type);
         const auto done = export_cache(spec, result, answer, activity, stop);
         if (done) {
             activity.done();
@@ -302,9 +303,9 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
     for (std::size_t i = 0; i < layers.size(); ++i) {
         collected.graph.layers[i] = layers[i].blob.digest;
         oci::Descriptor blob = layers[i].blob;
-        blob.annotations = {{std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
-                            {std::string(kCreatedAnnotation),
-                             format_rfc3339(TRY(engine_.store_->layer(layers[i].layer)).created)}};
+        blob.annotations = {
+            {std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
+            {std::string(kCreatedAnnotation), format_rfc3339(TRY(engine_.store_->layer(layers[i].layer)).created)}};
         if (listed.insert(blob.digest).second) manifest.layers.push_back(std::move(blob));
     }
     std::ranges::sort(manifest.layers, {}, [](const auto& one) { return one.digest.to_string(); });

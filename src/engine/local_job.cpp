@@ -133,7 +133,8 @@ Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph, const std:
             const bool named = source->attrs.contains("local.session") || source->attrs.contains("oci.session");
             const bool of_client =
                 source->identifier.starts_with("local://") || source->identifier.starts_with("oci-layout://");
-            if (of_client && !named && scope.empty()) parts.options.scope = session().id().empty() ? options_.ref : session().id();
+            if (of_client && !named && scope.empty())
+                parts.options.scope = session().id().empty() ? options_.ref : session().id();
         }
         parts.options.ignore_cache = loaded.metadata.ignore_cache;
         parts.options.description = loaded.metadata.description;

@@ -292,7 +292,7 @@ Result<PackedImage> Packer::pack(const ImageResult& image, const PackOptions& op
 }
 
 Result<std::vector<PackedLayer>> Packer::pack_chain(const store::Chain& layers, const PackOptions& options,
-                                                   VertexProgress& progress, const Stop& stop) {
+                                                    VertexProgress& progress, const Stop& stop) {
     return pack_layers({.options = options, .rewrite_epoch = {}, .progress = progress, .stop = stop}, layers);
 }
 

@@ -88,7 +88,8 @@ Result<> push_layers(Packer& packer, registry::Registry& registry, const std::ve
 
 Result<> push_image(Packer& packer, registry::Registry& registry, const PackedImage& image,
                     const std::vector<oci::Reference>& names, PushName by, VertexProgress& progress, const Stop& stop) {
-    const Pushing pushing{.packer = packer, .registry = registry, .layers = image.layers, .progress = progress, .stop = stop};
+    const Pushing pushing{
+        .packer = packer, .registry = registry, .layers = image.layers, .progress = progress, .stop = stop};
     for (const auto& name : names) {
         if (by == PushName::digest && !name.tag().empty()) {
             return Error(bad_input("can't push tagged ref {} by digest", name.canonical()))

@@ -48,7 +48,8 @@ public:
         const source::ResolvedImage& image = *TRY(resolved(context));
         const Digest config = source::image_config_key(image, request_);
         if (index == 0) {
-            solver::CacheMapPart part = part_of(llb::source_cache_digest(source::image_manifest_key(image, request_).to_string()));
+            solver::CacheMapPart part =
+                part_of(llb::source_cache_digest(source::image_manifest_key(image, request_).to_string()));
             part.more = !config.empty();
             return part;
         }

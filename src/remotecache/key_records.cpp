@@ -230,7 +230,8 @@ Result<Imported> import_graph(store::Store& store, const CacheGraph& graph,
         }
         layers.emplace_back(
             TRY(store.add_lazy_layer(place->second.diff_id, store::LazyLayer{.blob = place->second.blob,
-                                                                             .reference = place->second.reference, .created = place->second.created})));
+                                                                             .reference = place->second.reference,
+                                                                             .created = place->second.created})));
     }
     std::vector<solver::KeyId> ids;
     std::vector<store::CacheLinkRow> links;

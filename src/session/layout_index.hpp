@@ -1,4 +1,5 @@
-// The index.json of an OCI image layout (image-spec image-layout.md) that a client keeps: which manifest has which name.
+// The index.json of an OCI image layout (image-spec image-layout.md) that a client keeps: which manifest has which
+// name.
 #pragma once
 
 #include "oci/descriptor.hpp"

@@ -197,7 +197,8 @@ Result<> LocalSession::write_content(const std::string& store, const Digest& dig
             written += got;
         }
         if (written != size_bytes)
-            return fail(Code::data_loss, Blame::cooper, "{} has {} bytes, not {}", digest.to_string(), written, size_bytes);
+            return fail(Code::data_loss, Blame::cooper, "{} has {} bytes, not {}", digest.to_string(), written,
+                        size_bytes);
         TRY(std::move(file).close());
         if (::renameat(dir.fd(), temporary.c_str(), dir.fd(), name.c_str()) != 0) return fail_errno(errno, name);
         return {};

@@ -21,7 +21,7 @@ struct LocalOffers {
     // id → agent socket or private key files; no paths = $SSH_AUTH_SOCK.
     std::map<std::string, std::vector<std::string>> ssh;
     std::map<std::string, std::string> directories;  // name → host path
-    std::map<std::string, std::string> layouts;      // content store ("oci:NAME", "local:DIR") → host path of an OCI layout
+    std::map<std::string, std::string> layouts;  // content store ("oci:NAME", "local:DIR") → host path of an OCI layout
     // Sockets are made in folders of their own below it.
     std::string scratch_dir;
 };

@@ -129,7 +129,8 @@ Result<LayerRecord> Store::layer(LayerId id) {
     std::optional<LayerRecord> found;
     const std::array<Value, 1> values = {id};
     TRY(database_->run(
-        "SELECT on_disk, description, record_type, size, diff_id, lazy_blob, lazy_reference, created FROM layers WHERE id = ?",
+        "SELECT on_disk, description, record_type, size, diff_id, lazy_blob, lazy_reference, created FROM layers WHERE "
+        "id = ?",
         values, [&](const Row& row) {
             LayerRecord record;
             record.id = id;

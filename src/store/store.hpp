@@ -87,7 +87,7 @@ private:
 // What a layer that is not on disk yet is made of.
 struct LazyLayer {
     oci::Descriptor blob;
-    std::string reference;  // where the blob can be had: "docker.io/library/x@sha256:…"
+    std::string reference;               // where the blob can be had: "docker.io/library/x@sha256:…"
     std::optional<Timestamp> created{};  // of what it holds, when that is known
 };
 
