@@ -3,9 +3,9 @@
 #include "base/text.hpp"
 #include "codec/base64.hpp"
 #include "codec/sha256.hpp"
-#include "frontend/git_ref.hpp"
 #include "session/layout_index.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fmt/format.h>
@@ -137,6 +137,12 @@ void set_attributes(client::Attributes& attrs, const BuildRequest& request) {
     }
 }
 
+// As Go reads it.
+bool is_true(std::string_view text) {
+    static constexpr std::array<std::string_view, 6> kTrue = {"1", "t", "T", "true", "TRUE", "True"};
+    return std::find(kTrue.begin(), kTrue.end(), text) != kTrue.end();
+}
+
 Result<> add_exporters(Job& job, const BuildRequest& request) {
     const std::string names = join(request.tags, ",");
     for (const auto& spec : request.exports) {
@@ -174,7 +180,7 @@ Result<Job> to_job(const BuildRequest& request) {
     if (job.ask) return job;
     for (const auto& cache : request.cache_exports) TRY(add_cache_export(job, {cache.type, cache.attrs}));
     const auto wish = request.build_args.find("BUILDKIT_INLINE_CACHE");
-    if (wish != request.build_args.end() && frontend::parse_go_bool(wish->second).value_or(false))
+    if (wish != request.build_args.end() && is_true(wish->second))
         TRY(add_cache_export(job, {"inline", {}}));
     return job;
 }
