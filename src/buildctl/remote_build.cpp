@@ -180,8 +180,7 @@ Result<Job> to_job(const BuildRequest& request) {
     if (job.ask) return job;
     for (const auto& cache : request.cache_exports) TRY(add_cache_export(job, {cache.type, cache.attrs}));
     const auto wish = request.build_args.find("BUILDKIT_INLINE_CACHE");
-    if (wish != request.build_args.end() && is_true(wish->second))
-        TRY(add_cache_export(job, {"inline", {}}));
+    if (wish != request.build_args.end() && is_true(wish->second)) TRY(add_cache_export(job, {"inline", {}}));
     return job;
 }
 
