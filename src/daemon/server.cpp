@@ -6,6 +6,7 @@
 #include "daemon/listener.hpp"
 #include "daemon/local_slots.hpp"
 #include "daemon/sessions.hpp"
+#include "daemon/tls_gate.hpp"
 #include "engine/engine.hpp"
 #include "rpc/channel.hpp"
 #include "rpc/message_stream.hpp"
@@ -24,34 +25,12 @@ namespace cooper::daemon {
 
 namespace {
 
-constexpr std::size_t kMaxFile = 1 << 20;
 // Each running call has one; a client of a build has three.
 constexpr int kMaxThreads = 4000;
 constexpr int kWindowBytes = 4 << 20;
 // For steps to end that were told to stop, and for answers to reach their clients.
 constexpr auto kPatience = std::chrono::seconds(20);
 constexpr auto kLastWords = std::chrono::milliseconds(500);
-
-Result<std::string> read_whole(const std::string& path, const char* what) {
-    const sys::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file.valid()) return fail_errno(errno, fmt::format("read the {} {}", what, path));
-    return sys::read_to_end(file.get(), kMaxFile);
-}
-
-Result<std::shared_ptr<grpc::ServerCredentials>> credentials_of(const TlsFiles& files) {
-    if (files.certificate.empty() && files.key.empty() && files.client_ca.empty())
-        return grpc::InsecureServerCredentials();
-    if (files.certificate.empty() || files.key.empty()) return bad_input("TLS needs both --tlscert and --tlskey");
-    grpc::SslServerCredentialsOptions options(files.client_ca.empty()
-                                                  ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
-                                                  : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-    grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
-    pair.cert_chain = TRY(read_whole(files.certificate, "certificate"));
-    pair.private_key = TRY(read_whole(files.key, "key"));
-    options.pem_key_cert_pairs.push_back(std::move(pair));
-    if (!files.client_ca.empty()) options.pem_root_certs = TRY(read_whole(files.client_ca, "certificate authority"));
-    return grpc::SslServerCredentials(options);
-}
 
 // One daemon for each state directory; programs that build by themselves may share it.
 Result<sys::FileLock> lock_root(const std::string& folder, const std::string& root) {
@@ -89,9 +68,9 @@ struct Server::Parts {
     std::unique_ptr<SolveService> solve;
     std::unique_ptr<Collector> collector;
     std::vector<std::unique_ptr<grpc::Service>> services;
-    std::unique_ptr<Acceptor> plain;
-    std::unique_ptr<Acceptor> tls;
+    std::unique_ptr<Acceptor> acceptor;
     std::unique_ptr<grpc::Server> server;
+    std::unique_ptr<TlsGate> tls;
     std::unique_ptr<DebugServer> debug;
     std::vector<std::unique_ptr<Listener>> listeners;
 };
@@ -105,7 +84,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
     const ServerOptions& chosen = parts.options;
 
     // Sockets last: whoever can connect is served.
-    const auto credentials = TRY(credentials_of(chosen.tls));
+    const bool with_tls = !chosen.tls.certificate.empty() || !chosen.tls.key.empty() || !chosen.tls.client_ca.empty();
+    if (with_tls) parts.tls = TRY(TlsGate::create(chosen.tls));
     engine::Config config = chosen.config;
     if (!chosen.gc || !chosen.gc_policies.empty()) config.gc.enabled = false;
     parts.engine = TRY(engine::Engine::open(chosen.root, config));
@@ -160,9 +140,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
     quota.SetMaxThreads(kMaxThreads);
     builder.SetResourceQuota(quota);
     using Kind = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
-    parts.plain =
+    parts.acceptor =
         builder.experimental().AddExternalConnectionAcceptor(Kind::FROM_FD, grpc::InsecureServerCredentials());
-    parts.tls = builder.experimental().AddExternalConnectionAcceptor(Kind::FROM_FD, credentials);
     for (const auto& service : parts.services) builder.RegisterService(service.get());
     for (grpc::Service* service : parts.solve->services()) builder.RegisterService(service);
     parts.server = builder.BuildAndStart();
@@ -178,15 +157,19 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
         for (auto& socket : some) sockets.push_back(std::move(socket));
     }
     for (auto& socket : sockets) {
-        Acceptor& acceptor = socket.is_unix ? *parts.plain : *parts.tls;
-        if (!socket.is_unix && chosen.tls.certificate.empty())
+        TlsGate* tls = socket.is_unix ? nullptr : parts.tls.get();
+        if (!socket.is_unix && tls == nullptr)
             log::warn("whoever reaches this address may use the daemon: TLS is off", {{"address", socket.address}});
         log::info("serving", {{"address", socket.address}});
-        parts.listeners.push_back(std::make_unique<Listener>(std::move(socket), [&acceptor](sys::Fd client) {
+        const auto serve = [acceptor = parts.acceptor.get()](sys::Fd client) {
             Acceptor::NewConnectionParameters connection;
             connection.listener_fd = -1;
             connection.fd = client.release();
-            acceptor.HandleNewConnection(&connection);
+            acceptor->HandleNewConnection(&connection);
+        };
+        parts.listeners.push_back(std::make_unique<Listener>(std::move(socket), [tls, serve](sys::Fd client) {
+            if (tls == nullptr) return serve(std::move(client));
+            tls->take(std::move(client), serve);
         }));
     }
     return server;

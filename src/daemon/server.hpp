@@ -5,6 +5,7 @@
 #include "base/result.hpp"
 #include "daemon/history.hpp"
 #include "daemon/progress_hub.hpp"
+#include "daemon/tls_gate.hpp"
 #include "daemon/worker.hpp"
 #include "engine/config.hpp"
 
@@ -17,12 +18,6 @@
 #include <vector>
 
 namespace cooper::daemon {
-
-struct TlsFiles {
-    std::string certificate;
-    std::string key;
-    std::string client_ca;  // clients must show a certificate of it; empty = they need none
-};
 
 struct ServerOptions {
     std::vector<std::string> addresses;  // unix://, tcp://, fd://
