@@ -134,8 +134,8 @@ private:
                 log::info("a client is refused", {{"why", tls_error("TLS").to_string()}});
                 return false;
             }
-            const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline -
-                                                                                   std::chrono::steady_clock::now());
+            const auto left =
+                std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
             if (left.count() <= 0) return false;
             std::array<struct pollfd, 1> one{
                 {{client_.get(), static_cast<short>(why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT), 0}}};
@@ -146,9 +146,14 @@ private:
     // What OpenSSL waits for. False: the connection has ended.
     bool note(int result) {
         switch (SSL_get_error(session_.get(), result)) {
-            case SSL_ERROR_WANT_READ: client_events_ |= POLLIN; return true;
-            case SSL_ERROR_WANT_WRITE: client_events_ |= POLLOUT; return true;
-            default: return false;
+            case SSL_ERROR_WANT_READ:
+                client_events_ |= POLLIN;
+                return true;
+            case SSL_ERROR_WANT_WRITE:
+                client_events_ |= POLLOUT;
+                return true;
+            default:
+                return false;
         }
     }
 
