@@ -3,6 +3,7 @@
 #include "base/log.hpp"
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <fmt/format.h>
@@ -80,16 +81,20 @@ struct TlsGate::State {
     Context context;
     struct Open {
         std::list<int> sockets;  // both ends of each connection, to be shut down
-        std::size_t connections = 0;
         bool closing = false;
     };
     Guarded<Open> open;
+    struct Worker {
+        std::shared_ptr<std::atomic<bool>> done;
+        std::jthread thread;
+    };
+    Guarded<std::list<Worker>> workers;
 };
 
 class TlsGate::Connection {
 public:
-    Connection(std::shared_ptr<State> state, Session session, sys::Fd client)
-        : state_(std::move(state)), session_(std::move(session)), client_(std::move(client)) {}
+    Connection(State& state, Session session, sys::Fd client)
+        : state_(state), session_(std::move(session)), client_(std::move(client)) {}
 
     void run(const std::function<void(sys::Fd)>& serve) {
         if (!enter(client_.get())) return;
@@ -111,12 +116,12 @@ public:
 private:
     // False when the gate goes.
     bool enter(int socket) {
-        auto open = state_->open.lock();
+        auto open = state_.open.lock();
         if (open->closing) return false;
         open->sockets.push_back(socket);
         return true;
     }
-    void leave(int socket) { state_->open.lock()->sockets.remove(socket); }
+    void leave(int socket) { state_.open.lock()->sockets.remove(socket); }
 
     static bool wait(std::span<struct pollfd> sockets, int milliseconds) {
         const int ready = ::poll(sockets.data(), sockets.size(), milliseconds);
@@ -210,7 +215,7 @@ private:
         ::shutdown(plain_.get(), SHUT_RDWR);
     }
 
-    std::shared_ptr<State> state_;
+    State& state_;
     Session session_;
     sys::Fd client_;
     sys::Fd plain_;
@@ -220,11 +225,11 @@ private:
     std::unique_ptr<Pipe> outward_ = std::make_unique<Pipe>();
 };
 
-TlsGate::TlsGate(std::shared_ptr<State> state) : state_(std::move(state)) {}
+TlsGate::TlsGate(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<TlsGate>> TlsGate::create(const TlsFiles& files) {
     if (files.certificate.empty() || files.key.empty()) return bad_input("TLS needs both --tlscert and --tlskey");
-    auto state = std::make_shared<State>();
+    auto state = std::make_unique<State>();
     state->context.reset(SSL_CTX_new(TLS_server_method()));
     SSL_CTX* context = state->context.get();
     if (context == nullptr) return tls_error("TLS");
@@ -251,30 +256,27 @@ Result<std::unique_ptr<TlsGate>> TlsGate::create(const TlsFiles& files) {
 void TlsGate::take(sys::Fd client, std::function<void(sys::Fd)> serve) {
     Session session(SSL_new(state_->context.get()));
     if (session == nullptr || SSL_set_fd(session.get(), client.get()) != 1) return;
-    {
-        auto open = state_->open.lock();
-        if (open->closing) return;
-        if (open->connections >= kMaxConnections) {
-            log::warn("a client is refused: there are too many", {});
-            return;
-        }
-        ++open->connections;
+    auto workers = state_->workers.lock();
+    std::erase_if(*workers, [](const State::Worker& worker) { return worker.done->load(); });
+    if (workers->size() >= kMaxConnections) {
+        log::warn("a client is refused: there are too many", {});
+        return;
     }
-    auto connection = std::make_unique<Connection>(state_, std::move(session), std::move(client));
-    std::thread([state = state_, connection = std::move(connection), serve = std::move(serve)]() mutable {
-        connection->run(serve);
-        connection.reset();
-        serve = nullptr;
-        --state->open.lock()->connections;
-        state->open.notify_all();
-    }).detach();
+    auto connection = std::make_unique<Connection>(*state_, std::move(session), std::move(client));
+    auto done = std::make_shared<std::atomic<bool>>(false);
+    workers->push_back({done, std::jthread([done, connection = std::move(connection), serve = std::move(serve)] {
+                            connection->run(serve);
+                            *done = true;
+                        })});
 }
 
 TlsGate::~TlsGate() {
-    auto open = state_->open.lock();
-    open->closing = true;
-    for (const int socket : open->sockets) ::shutdown(socket, SHUT_RDWR);
-    static_cast<void>(open.wait(Stop(), [&] { return open->connections == 0; }));
+    {
+        auto open = state_->open.lock();
+        open->closing = true;
+        for (const int socket : open->sockets) ::shutdown(socket, SHUT_RDWR);
+    }
+    state_->workers.lock()->clear();
 }
 
 }  // namespace cooper::daemon

@@ -35,8 +35,8 @@ public:
 private:
     struct State;
     class Connection;
-    explicit TlsGate(std::shared_ptr<State> state);
-    std::shared_ptr<State> state_;
+    explicit TlsGate(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
 };
 
 }  // namespace cooper::daemon
