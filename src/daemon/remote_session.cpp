@@ -10,6 +10,7 @@
 #include "proto/filesync.pb.h"
 #include "proto/health.pb.h"
 #include "proto/secrets.pb.h"
+#include "proto/upload.pb.h"
 #include "proto/sshforward.pb.h"
 #include "rpc/bytes_message.hpp"
 #include "rpc/message_stream.hpp"
@@ -164,6 +165,36 @@ private:
     Stop stop_;
     std::string message_;
     content::ReadContentResponse piece_;
+    std::size_t used_ = 0;
+};
+
+// The body of an upload.
+class ReadUpload final : public ByteSource {
+public:
+    ReadUpload(std::string session_id, std::unique_ptr<rpc::RawCall> call, Stop stop)
+        : session_id_(std::move(session_id)), call_(std::move(call)), stop_(std::move(stop)) {}
+
+    Result<std::size_t> read(std::span<std::byte> buffer) override {
+        while (used_ == piece_.data().size()) {
+            const auto more = call_->read(message_);
+            if (!more) return seen_from_build(session_id_, more.error(), stop_);
+            if (!*more) return std::size_t{0};
+            used_ = 0;
+            if (!piece_.ParseFromString(message_))
+                return fail(Code::internal, Blame::world, "the client sends a malformed piece of an upload");
+        }
+        const std::size_t size = std::min(buffer.size(), piece_.data().size() - used_);
+        std::copy_n(as_bytes(piece_.data()).begin() + static_cast<std::ptrdiff_t>(used_), size, buffer.begin());
+        used_ += size;
+        return size;
+    }
+
+private:
+    std::string session_id_;
+    std::unique_ptr<rpc::RawCall> call_;
+    Stop stop_;
+    std::string message_;
+    moby::upload::v1::BytesMessage piece_;
     std::size_t used_ = 0;
 };
 
@@ -339,6 +370,14 @@ Result<std::unique_ptr<ByteSource>> RemoteSession::read_content(const std::strin
     // When it fails, reading says why.
     if (call->write(request.SerializeAsString())) TRY(call->close_write());
     return std::unique_ptr<ByteSource>(std::make_unique<ReadContent>(id(), std::move(call), offset, std::move(stop)));
+}
+
+Result<std::unique_ptr<ByteSource>> RemoteSession::read_upload(const std::string& name, Stop stop) {
+    auto call = rpc::RawCall::start(channel_, "/moby.upload.v1.Upload/Pull",
+                                    {{"urlpath", "/" + name}, {"urlhost", "buildkit-session"}}, stop);
+    // Nothing is said on this side; when that fails, reading says why.
+    static_cast<void>(call->close_write());
+    return std::unique_ptr<ByteSource>(std::make_unique<ReadUpload>(id(), std::move(call), std::move(stop)));
 }
 
 Result<std::uint64_t> RemoteSession::content_size(const std::string& store, const Digest& digest, Stop stop) {

@@ -32,7 +32,7 @@ public:
     [[nodiscard]] bool serves(const std::string& lower_case_method) const;
     // Whether the client answers at all.
     Result<> check_health(std::chrono::milliseconds timeout, Stop stop);
-    // For services that this class does not know (exporters, policies, uploads).
+    // For services that this class does not know (exporters, policies).
     [[nodiscard]] const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
 
     Result<std::shared_ptr<session::LocalFiles>> local_files(const session::LocalRequest& request,
@@ -46,6 +46,7 @@ public:
     Result<std::uint64_t> content_size(const std::string& store, const Digest& digest, Stop stop) override;
     Result<> write_content(const std::string& store, const Digest& digest, std::uint64_t size_bytes, ByteSource& source,
                            Stop stop) override;
+    Result<std::unique_ptr<ByteSource>> read_upload(const std::string& name, Stop stop) override;
     Result<registry::Credential> find_credential(const std::string& host, Stop stop) override;
     Result<std::optional<session::Secret>> find_secret(const std::string& id, Stop stop) override;
     Result<std::unique_ptr<session::SshSocket>> open_ssh(const std::string& id, const session::SocketOwner& owner,

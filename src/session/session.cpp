@@ -29,6 +29,10 @@ Result<std::unique_ptr<ByteSource>> Session::read_content(const std::string& sto
     return fail(Code::not_found, Blame::user, "the client has no content store {}", quoted(store));
 }
 
+Result<std::unique_ptr<ByteSource>> Session::read_upload(const std::string& name, Stop /*stop*/) {
+    return fail(Code::not_found, Blame::user, "the client uploads no {}", quoted(name));
+}
+
 Result<std::uint64_t> Session::content_size(const std::string& store, const Digest& /*digest*/, Stop /*stop*/) {
     return fail(Code::not_found, Blame::user, "the client has no content store {}", quoted(store));
 }

@@ -112,6 +112,8 @@ public:
     // Does nothing when the store has it.
     virtual Result<> write_content(const std::string& store, const Digest& digest, std::uint64_t size_bytes,
                                    ByteSource& source, Stop stop);
+    // What the client uploads for "http://buildkit-session/NAME" (a build context from its standard input). Once.
+    virtual Result<std::unique_ptr<ByteSource>> read_upload(const std::string& name, Stop stop);
     // An anonymous one when the client knows none.
     virtual Result<registry::Credential> find_credential(const std::string& host, Stop stop);
     // nullopt when the client offers no such secret. At most 512 KiB, as BuildKit allows.

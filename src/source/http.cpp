@@ -107,6 +107,9 @@ Error bad_status(const std::string& url, int status) {
 }
 
 // Content-Encoding undone, as Go's client does.
+// What a client uploads through its session, as BuildKit's clients name it.
+constexpr std::string_view kUploads = "http://buildkit-session/";
+
 Result<std::unique_ptr<ByteSource>> decoded(http::Response& response) {
     const std::string encoding = to_lower(response.headers.find("Content-Encoding").value_or(""));
     if (encoding != "gzip") return std::move(response.body);
@@ -239,6 +242,21 @@ Result<HttpPin> HttpSource::pin(const HttpRequest& request, session::Session& se
         if (known) pinned.layer = known->layer;
         return pinned;
     }
+    if (request.url.starts_with(kUploads)) {
+        // It comes once; whoever asks again gets what came.
+        if (!known || !TRY(store_.hold(store::Chain{{known->layer}}))) {
+            http::Response upload;
+            upload.status = 200;
+            upload.body = TRY(session.read_upload(request.url.substr(kUploads.size()), stop));
+            TRY(save(request, upload, progress, stop));
+            known = TRY(recall(memory_key(request)));
+            if (!known) return fail(Code::internal, Blame::cooper, "an upload was not remembered");
+        }
+        return HttpPin{.key = cache_key(request, known->filename, known->digest, ""),
+                       .digest = known->digest,
+                       .filename = known->filename,
+                       .layer = known->layer};
+    }
     http::Request get = TRY(to_http(request, session, stop));
     const auto reuse = [&]() {
         return HttpPin{.key = cache_key(request, known->filename, known->digest, known->last_modified),
@@ -338,6 +356,18 @@ Result<store::Chain> HttpSource::fetch(const HttpRequest& request, const HttpPin
 
 Result<std::string> HttpSource::peek(const HttpRequest& request, session::Session& session, std::size_t limit_bytes,
                                      const Stop& stop) {
+    if (request.url.starts_with(kUploads)) {
+        HttpRequest whole = request;
+        whole.filename = "context";  // as the frontend asks for it afterwards
+        const HttpPin pinned = TRY(pin(whole, session, nullptr, stop));
+        const sys::Fd file = TRY(TRY(sys::RootedDir::open_host(store_.layer_path(pinned.layer.value_or(0))))
+                                     .open(pinned.filename, O_RDONLY, sys::Follow::no, 0));
+        std::string head(limit_bytes, '\0');
+        const ssize_t got = ::pread(file.get(), head.data(), head.size(), 0);
+        if (got < 0) return fail_errno(errno, "read an upload");
+        head.resize(static_cast<std::size_t>(got));
+        return head;
+    }
     const http::Request get = TRY(to_http(request, session, stop));
     http::Response response = TRY(client_.send_with_retry(get, http::RetryPolicy{}, stop));
     if (response.status < 200 || response.status >= 300) return bad_status(request.url, response.status);
