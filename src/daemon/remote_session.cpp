@@ -10,8 +10,8 @@
 #include "proto/filesync.pb.h"
 #include "proto/health.pb.h"
 #include "proto/secrets.pb.h"
-#include "proto/upload.pb.h"
 #include "proto/sshforward.pb.h"
+#include "proto/upload.pb.h"
 #include "rpc/bytes_message.hpp"
 #include "rpc/message_stream.hpp"
 
