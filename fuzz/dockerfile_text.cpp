@@ -1,9 +1,12 @@
-// Any text as a Dockerfile: nodes, instructions, stages and the checks. Whatever is accepted must keep
-// its promises about lines, and the same text must be read the same way with other line ends.
+// Any text as a Dockerfile: nodes, instructions, stages, the checks, the canonical form, LLB. Whatever is accepted must
+// keep its promises about lines, and the same text must be read the same way with other line ends.
 #include "base/result.hpp"
 #include "dockerfile/convert_args.hpp"
 #include "dockerfile/directives.hpp"
+#include "dockerfile/fake_bridge.hpp"
+#include "dockerfile/format.hpp"
 #include "dockerfile/lint_text.hpp"
+#include "dockerfile/to_llb.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -33,7 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     CHECK(reading.errors.empty() == parse_stages(*file).has_value());
 
     Linter linter(LintConfig::parse_directive(file->check).value_or(LintConfig{}));
-    lint_file(linter, *file, reading.list);
+    lint_text(linter, *file, reading.list);
+    lint_stages(linter, reading.list);
     const oci::Platform platform{"linux", "amd64", "", "", {}};
     const llb::EnvList automatic = automatic_args(platform, platform, {}, "");
     lint_bases(linter, reading.list, ShellLex(file->escape), automatic, automatic);
@@ -48,5 +52,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             }
         }
     }
+    if (const auto canonical = format(text, "Dockerfile")) {
+        const auto again = format(*canonical, "Dockerfile");
+        CHECK(again && *again == *canonical);
+    }
+    (void)syntax_tree_json(text, "Dockerfile");
+
+    FakeBridge bridge;
+    bridge.any_image = true;
+    ConvertOptions options;
+    options.build_platforms = {platform};
+    options.check_options = "experimental=all";
+    (void)lint(std::string(text), options, bridge, Stop{});
+    const auto plan = to_llb(std::string(text), options, bridge, Stop{});
+    CHECK(!plan || reading.errors.empty());
+    if (!plan) CHECK(!plan.error().message().empty());
     return 0;
 }

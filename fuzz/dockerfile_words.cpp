@@ -27,8 +27,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const ShellLex lex((choice & 16U) != 0 ? '`' : '\\', options);
     const auto result = lex.expand(rest.substr(0, cut), env);
     if (result) {
-        for (const std::string& word : result->words) CHECK(!word.empty());
         for (const std::string& name : result->matched) CHECK(!result->unmatched.contains(name));
+    }
+    const auto words = lex.expand_words(rest.substr(0, cut), env);
+    CHECK(words.has_value() == result.has_value());
+    if (words) {
+        for (const std::string& word : *words) CHECK(!word.empty());
     }
     CHECK(from_runes(to_runes(rest)) == rest);
     return 0;

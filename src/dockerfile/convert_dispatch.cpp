@@ -82,10 +82,10 @@ Result<> Dispatcher::expand_in_place(std::string& word) {
 }
 
 Result<std::vector<std::string>> Dispatcher::expand_words(std::string_view word) {
-    Expansion expansion = TRY(ShellLex(shared_.escape).expand(word, stage_.state.env()));
-    shared_.budget.charge(expansion.text.size());
+    auto words = TRY(ShellLex(shared_.escape).expand_words(word, stage_.state.env()));
+    for (const std::string& one : words) shared_.budget.charge(sizeof one + one.size());
     TRY(shared_.budget.check());
-    return std::move(expansion.words);
+    return words;
 }
 
 // Backslash whatever the escape directive says, quotes untouched (D165).

@@ -16,17 +16,29 @@ namespace {
 constexpr std::string_view kIndent = "    ";
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
-// With their ends.
-std::vector<std::string_view> lines_of(std::string_view text) {
-    std::vector<std::string_view> lines;
-    while (!text.empty()) {
-        const std::size_t end = text.find('\n');
-        const std::size_t size = end == std::string_view::npos ? text.size() : end + 1;
-        lines.push_back(text.substr(0, size));
-        text.remove_prefix(size);
+// An instruction of more lines stays as it is written: what it takes to write it anew is many times its text.
+constexpr int kMaxLines = 10'000;
+
+// Lines with their ends. A file may be nothing but line ends, so this takes no more than it must.
+class LineIndex {
+public:
+    explicit LineIndex(std::string_view text) : text_(text) {
+        const auto ends = static_cast<std::size_t>(std::ranges::count(text, '\n'));
+        starts_.reserve(ends + 2);
+        for (std::size_t at = 0; at < text.size(); at = std::min(text.find('\n', at), text.size() - 1) + 1) {
+            starts_.push_back(static_cast<std::uint32_t>(at));
+        }
+        starts_.push_back(static_cast<std::uint32_t>(text.size()));
     }
-    return lines;
-}
+    [[nodiscard]] std::size_t size() const { return starts_.size() - 1; }
+    std::string_view operator[](std::size_t line) const {
+        return text_.substr(starts_[line], starts_[line + 1] - starts_[line]);
+    }
+
+private:
+    std::string_view text_;
+    std::vector<std::uint32_t> starts_;
+};
 
 std::string_view without_end(std::string_view line) {
     while (line.ends_with('\n') || line.ends_with('\r')) line.remove_suffix(1);
@@ -52,21 +64,23 @@ struct Part {
     bool more = false;
 };
 
-std::vector<Part> parts_of(const Node& node, const std::vector<std::string_view>& lines, char escape) {
-    std::vector<Part> parts;
+// Calls `see` with each. A comment keeps its line, an empty line is left out.
+template <typename See>
+void each_part(const Node& node, const LineIndex& lines, char escape, See see) {
+    bool first = true;
     for (int number = node.lines.first; number <= node.text_end; ++number) {
         Part part{without_end(lines[static_cast<std::size_t>(number) - 1]), false, false};
         if (number == 1 && part.text.starts_with(kByteOrderMark)) part.text.remove_prefix(kByteOrderMark.size());
-        if (!parts.empty()) {
+        if (!first) {
             if (trim_space_left(part.text).empty()) continue;
             part.comment = trim_space_left(part.text).starts_with('#');
         } else {
             part.text = trim_space_left(part.text);
         }
         if (!part.comment) part.more = take_continuation(part.text, escape);
-        parts.push_back(part);
+        first = false;
+        see(part);
     }
-    return parts;
 }
 
 // A JSON string as people write it.
@@ -98,7 +112,7 @@ std::string json_list(const std::vector<std::string>& words) {
 
 class Formatter {
 public:
-    Formatter(const ParsedFile& file, std::string_view text) : file_(file), lines_(lines_of(text)) {}
+    Formatter(const ParsedFile& file, std::string_view text) : file_(file), lines_(text) {}
 
     std::string run() {
         std::size_t next = 1;  // line
@@ -134,13 +148,18 @@ private:
 
     void instruction(const Node& node) {
         (void)directives_.read("");  // there are none behind an instruction
-        const std::vector<Part> parts = parts_of(node, lines_, file_.escape);
         std::string bodies;
         for (int number = node.text_end + 1; number <= node.lines.last; ++number) {
             bodies += lines_[static_cast<std::size_t>(number) - 1];
         }
         if (!bodies.empty() && !bodies.ends_with('\n')) bodies += '\n';
-        const std::string written = as_written(parts);
+        const std::string written = as_written(node);
+        if (node.text_end - node.lines.first >= kMaxLines) {
+            out_ += written + bodies;
+            return;
+        }
+        std::vector<Part> parts;
+        each_part(node, lines_, file_.escape, [&](const Part& part) { parts.push_back(part); });
         for (const auto& form : {one_line(node, parts), several_lines(node, parts)}) {
             if (form && (*form == written || reads_as(node, *form + bodies))) {
                 out_ += *form + bodies;
@@ -156,13 +175,13 @@ private:
         return again && again->nodes.size() == 1 && same_meaning(again->nodes.front(), node);
     }
 
-    [[nodiscard]] std::string as_written(const std::vector<Part>& parts) const {
+    [[nodiscard]] std::string as_written(const Node& node) const {
         std::string out;
-        for (const Part& part : parts) {
+        each_part(node, lines_, file_.escape, [&](const Part& part) {
             out += part.comment ? trim_blanks_right(part.text) : part.text;
             if (part.more) out += file_.escape;
             out += '\n';
-        }
+        });
         return out;
     }
 
@@ -233,7 +252,7 @@ private:
     }
 
     const ParsedFile& file_;
-    std::vector<std::string_view> lines_;
+    LineIndex lines_;
     DirectiveReader directives_{"#"};
     std::string out_;
 };

@@ -49,12 +49,11 @@ std::optional<Heredoc> parse_heredoc_word(std::string_view word) {
 Result<std::vector<Heredoc>> heredocs_of_line(std::string_view line) {
     std::vector<Heredoc> heredocs;
     const llb::EnvList nothing;
-    const ShellLex lex(kEscape, {.raw_quotes = true, .raw_escapes = true, .keep_unset = true});
+    const ShellLex lex(kEscape, {.raw_quotes = true, .raw_escapes = true, .keep_unset = true, .only_words_with = "<<"});
     // A line the lexer cannot read is the shell's business and announces nothing.
     const auto words = lex.expand_words(line, nothing);
     if (!words) return heredocs;
     for (const std::string& word : *words) {
-        if (word.find("<<") == std::string::npos) continue;
         if (auto heredoc = TRY(read_heredoc_word(word))) heredocs.push_back(std::move(*heredoc));
     }
     return heredocs;

@@ -136,7 +136,8 @@ private:
         std::string_view part = first;
         bool more = take_continuation(part, file_.escape);
         node.original = part;
-        node.pieces.push_back({0, reader_.number(), static_cast<std::uint32_t>(indent) + 1});
+        node.pieces.push_back({0, reader_.number()});
+        node.indent = static_cast<std::uint32_t>(indent);
         bool empty_continuation = false;
         while (more && !reader_.done()) {
             const std::string_view raw = TRY(next_line());
@@ -148,7 +149,7 @@ private:
             }
             more = take_continuation(part, file_.escape);
             if (part.empty()) continue;
-            node.pieces.push_back({static_cast<std::uint32_t>(node.original.size()), reader_.number(), 1});
+            node.pieces.push_back({static_cast<std::uint32_t>(node.original.size()), reader_.number()});
             node.original += part;
         }
         node.lines.last = node.text_end = reader_.number();
@@ -160,14 +161,16 @@ private:
         }
         if (auto split = split_instruction(node, file_.escape, kMaxWords); !split) node.mistake = split.error();
         words_ += node.words.size() + node.flags.size() + node.pairs.size();
-        if (words_ > kMaxWords) {
-            return error(bad_input("the instructions have more than {} words", kMaxWords), node.lines);
-        }
+        if (words_ > kMaxWords) return too_many_words(node);
         TRY(heredocs(node));
         // What follows an open here-document is no part of the mistake.
         if (!node.mistake) node.lines.last = reader_.number();
         file_.nodes.push_back(std::move(node));
         return {};
+    }
+
+    [[nodiscard]] Error too_many_words(const Node& node) const {
+        return error(bad_input("the instructions have more than {} words", kMaxWords), node.lines);
     }
 
     Result<> heredocs(Node& node) {
@@ -186,7 +189,7 @@ private:
                 return {};
             }
             node.heredocs.push_back(std::move(heredoc));
-            ++words_;
+            if (++words_ > kMaxWords) return too_many_words(node);
         }
         return {};
     }
@@ -239,7 +242,8 @@ SourceRange range_in_file(const Node& node, std::size_t offset, std::size_t size
     const auto place = [&](std::size_t at) {
         const auto after = std::ranges::upper_bound(node.pieces, at, {}, &Piece::offset);
         const Piece& piece = after == node.pieces.begin() ? *after : *(after - 1);
-        return std::pair(piece.line, static_cast<int>(piece.column + (at - piece.offset)));
+        const std::size_t before = &piece == &node.pieces.front() ? node.indent : 0;
+        return std::pair(piece.line, static_cast<int>(before + (at - piece.offset)) + 1);
     };
     if (node.pieces.empty() || offset + size > node.original.size()) return range;
     std::tie(range.first_line, range.first_column) = place(offset);

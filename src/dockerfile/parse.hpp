@@ -47,6 +47,7 @@ struct Node {
     std::vector<Heredoc> heredocs;
     std::vector<std::string> comments;  // directly above, without "#"; directives of the file are none
     std::vector<Piece> pieces;          // where the parts of `original` stand
+    std::uint32_t indent = 0;           // bytes before the first of them; the others begin their lines
     Lines lines;
     int text_end = 0;  // the last line before its here-documents
     std::shared_ptr<const std::string> file_name;

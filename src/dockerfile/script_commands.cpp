@@ -199,7 +199,10 @@ void append(std::vector<ScriptCommand>& to, std::vector<ScriptCommand> from) {
 
 }  // namespace
 
-std::vector<ScriptCommand> script_commands(std::string_view script) { return ScriptReader(script).run(); }
+std::vector<ScriptCommand> script_commands(std::string_view script) {
+    if (script.size() > kMaxScript) return {};
+    return ScriptReader(script).run();
+}
 
 std::vector<ScriptCommand> run_commands(const RunCommand& run) {
     if (run.words.empty()) return {};

@@ -19,6 +19,8 @@ struct ScriptCommand {
     [[nodiscard]] std::string_view program() const { return words.empty() ? std::string_view() : words.front(); }
 };
 
+// Commands take many times the memory of their text; a script that is larger has none.
+inline constexpr std::size_t kMaxScript = 128U << 10U;
 [[nodiscard]] std::vector<ScriptCommand> script_commands(std::string_view script);
 // Of a RUN: shell form, exec form with a shell or without, here-documents.
 [[nodiscard]] std::vector<ScriptCommand> run_commands(const RunCommand& run);

@@ -5,6 +5,7 @@
 #include "dockerfile/wildcard.hpp"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 namespace cooper::dockerfile {
@@ -14,6 +15,8 @@ namespace {
 // Expansions inside expansions; more is an attack, not a Dockerfile.
 constexpr int kMaxDepth = 64;
 constexpr std::size_t kMaxResult = 16U << 20U;
+// Of all values of one expansion together, those inside others too.
+constexpr std::size_t kMaxValues = 32U << 20U;
 // Comparisons that all patterns of one word may take.
 constexpr std::int64_t kMaxSteps = std::int64_t{1} << 25;
 
@@ -24,7 +27,12 @@ bool is_special_parameter(char c) { return std::string_view("@*#?-$!0").find(c) 
 // The words of a text while it grows: white space ends one, unless it is added raw.
 class WordList {
 public:
+    // Words without `part` are not kept. Nothing at all is kept where nobody wants words.
+    static WordList none() { return WordList(false, {}); }
+    static WordList with(std::string_view part) { return WordList(true, part); }
+
     void add(std::string_view text) {
+        if (!wanted_) return;
         while (!text.empty()) {
             std::size_t plain = 0;
             while (plain < text.size() && text[plain] > ' ') ++plain;
@@ -33,21 +41,33 @@ public:
             if (text.empty()) return;
             const Rune rune = decode_rune(text);
             if (is_space_rune(rune.value)) {
-                if (!word_.empty()) words_.push_back(std::move(word_));
-                word_.clear();
+                end_word();
             } else {
                 word_ += text.substr(0, rune.size_bytes);
             }
             text.remove_prefix(rune.size_bytes);
         }
     }
-    void add_raw(std::string_view text) { word_ += text; }
+    void add_raw(std::string_view text) {
+        if (wanted_) word_ += text;
+    }
     std::vector<std::string> take() {
-        if (!word_.empty()) words_.push_back(std::move(word_));
+        end_word();
         return std::move(words_);
     }
 
 private:
+    WordList(bool wanted, std::string_view part) : wanted_(wanted), part_(part) {}
+
+    void end_word() {
+        if (!word_.empty() && words_.size() < kMaxExpandedWords && word_.find(part_) != std::string::npos) {
+            words_.push_back(std::move(word_));
+        }
+        word_.clear();
+    }
+
+    bool wanted_;
+    std::string_view part_;
     std::vector<std::string> words_;
     std::string word_;
 };
@@ -98,18 +118,18 @@ public:
         : source_(source), escape_(escape), options_(options), raw_escapes_(options.raw_escapes), env_(env) {}
 
     Result<Expansion> run() {
-        const Part part = TRY(until(std::nullopt, options_.raw_escapes));
-        result_.text = part.text;
-        result_.words = part.words;
+        WordList nobody = WordList::none();
+        result_.text = TRY(until(std::nullopt, options_.raw_escapes, nobody));
         return std::move(result_);
     }
 
-private:
-    struct Part {
-        std::string text;
-        std::vector<std::string> words;
-    };
+    Result<std::vector<std::string>> run_words() {
+        WordList words = WordList::with(options_.only_words_with);
+        TRY(until(std::nullopt, options_.raw_escapes, words));
+        return words.take();
+    }
 
+private:
     [[nodiscard]] bool at_end() const { return at_ >= source_.size(); }
     [[nodiscard]] char peek() const { return source_[at_]; }
     char next() { return source_[at_++]; }
@@ -117,6 +137,16 @@ private:
         const std::string_view rest = source_.substr(at_);
         const std::size_t size = decode_rune(rest).size_bytes;
         at_ += size;
+        return rest.substr(0, size);
+    }
+
+    // As far as nothing has a meaning; at least one character.
+    std::string_view plain_text(std::optional<char> stop) {
+        const std::string_view rest = source_.substr(at_);
+        const std::array<char, 6> special = {'$', '<', escape_, stop.value_or('$'), '\'', '"'};
+        const std::string_view ends(special.data(), options_.skip_quotes ? 4 : 6);
+        const std::size_t size = std::max(decode_rune(rest).size_bytes, rest.find_first_of(ends));
+        at_ += std::min(size, rest.size());
         return rest.substr(0, size);
     }
 
@@ -134,25 +164,32 @@ private:
     }
 
     // Up to `stop` (taken, not given) or the end.
-    Result<Part> until(std::optional<char> stop, bool raw_escapes) {
+    Result<std::string> until(std::optional<char> stop, bool raw_escapes) {
+        WordList nobody = WordList::none();
+        return TRY(until(stop, raw_escapes, nobody));
+    }
+
+    Result<std::string> until(std::optional<char> stop, bool raw_escapes, WordList& words) {
         if (++depth_ > kMaxDepth) return bad_input("expansions are nested too deeply");
         const bool before = raw_escapes_;
         raw_escapes_ = raw_escapes;
         std::string text;
-        WordList words;
         while (!at_end()) {
             const char c = peek();
             if (stop && c == *stop) {
                 ++at_;
                 raw_escapes_ = before;
                 --depth_;
-                return Part{std::move(text), words.take()};
+                return text;
             }
             if (c == '$') {
                 const std::string value = TRY(dollar());
                 text += value;
                 words.add(value);
-                if (text.size() > kMaxResult) return bad_input("the expansion is larger than 16 MiB");
+                values_bytes_ += value.size();
+                if (text.size() > kMaxResult || values_bytes_ > kMaxValues) {
+                    return bad_input("the expansion is larger than 16 MiB");
+                }
             } else if (!options_.skip_quotes && (c == '\'' || c == '"')) {
                 const std::string value = c == '"' ? TRY(double_quote()) : TRY(single_quote());
                 text += value;
@@ -172,7 +209,7 @@ private:
                 words.add_raw(escaped);
                 text += escaped;
             } else {
-                const std::string_view plain = next_rune();
+                const std::string_view plain = plain_text(stop);
                 words.add(plain);
                 text += plain;
             }
@@ -180,7 +217,7 @@ private:
         raw_escapes_ = before;
         --depth_;
         if (stop) return bad_input("unexpected end of statement while looking for matching {}", *stop);
-        return Part{std::move(text), words.take()};
+        return text;
     }
 
     Result<std::string> single_quote() {
@@ -283,7 +320,7 @@ private:
             if (at_end()) return bad_input("syntax error: missing '}}'");
             return part.error();
         }
-        return modified(variable, c, modifier, null_is_unset, part->text);
+        return modified(variable, c, modifier, null_is_unset, *part);
     }
 
     Result<std::string> modified(const std::string& variable, char c, const std::string& modifier, bool null_is_unset,
@@ -342,10 +379,10 @@ private:
         }
         const auto value = value_of(variable);
         if (!value && options_.keep_unset) {
-            return "${" + variable + "/" + pattern_part->text + "/" + replacement_part->text + "}";
+            return "${" + variable + "/" + *pattern_part + "/" + *replacement_part + "}";
         }
-        const Wildcard wildcard = TRY(Wildcard::parse(pattern_part->text));
-        return replaced(wildcard, WildcardText(to_runes(value.value_or(""))), replacement_part->text, all);
+        const Wildcard wildcard = TRY(Wildcard::parse(*pattern_part));
+        return replaced(wildcard, WildcardText(to_runes(value.value_or(""))), *replacement_part, all);
     }
 
     // Leftmost, longest; an empty match right behind another one does not count.
@@ -382,6 +419,7 @@ private:
     std::size_t at_ = 0;
     int depth_ = 0;
     std::int64_t steps_ = kMaxSteps;
+    std::size_t values_bytes_ = 0;
     Expansion result_;
 };
 
@@ -398,7 +436,9 @@ Result<std::string> ShellLex::expand_word(std::string_view word, const llb::EnvL
 }
 
 Result<std::vector<std::string>> ShellLex::expand_words(std::string_view word, const llb::EnvList& env) const {
-    return TRY(expand(word, env)).words;
+    auto words = Scan(word, escape_, options_, env).run_words();
+    if (!words) return words.error().with_context(fmt::format("failed to process {}", quoted(word)));
+    return words;
 }
 
 }  // namespace cooper::dockerfile

@@ -353,6 +353,10 @@ TEST(ShellLex, HostileInputIsBounded) {
     for (int i = 0; i < 20; ++i) many += "$BIG";
     EXPECT_FALSE(ShellLex('\\').expand_word(many, env));
     EXPECT_FALSE(ShellLex('\\').expand_word("${BIG//*b*c*d/x}", env));
+    // Values inside values: each is small enough, all of them are not.
+    std::string nested = "$BIG";
+    for (int i = 0; i < 40; ++i) nested = "${BIG:+" + nested + "}";
+    EXPECT_FALSE(ShellLex('\\').expand_word(nested, env));
     EXPECT_EQ(ShellLex('\\').expand_word("${BIG//a/}", env).value(), "");
     EXPECT_EQ(ShellLex('\\').expand_word("${BIG##*}", env).value(), "");
     EXPECT_EQ(ShellLex('\\').expand_word("${BIG%%a*}", env).value(), "");

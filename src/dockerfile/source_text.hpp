@@ -22,7 +22,6 @@ struct Lines {
 struct Piece {
     std::uint32_t offset = 0;
     int line = 0;
-    std::uint32_t column = 1;  // 1-based, in bytes
 };
 
 // Adds "where" to an error that does not know yet: a SourceRange, and when text is given the excerpt

@@ -1,0 +1,2 @@
+add_executable(dockerfile_bench dockerfile_bench.cpp)
+target_link_libraries(dockerfile_bench PRIVATE cooper_dockerfile cooper_warnings benchmark::benchmark)
