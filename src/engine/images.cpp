@@ -3,6 +3,7 @@
 #include "engine/local_engine.hpp"
 #include "engine/recorder.hpp"
 #include "exporter/archive.hpp"
+#include "exporter/index.hpp"
 #include "exporter/load.hpp"
 #include "exporter/push.hpp"
 
@@ -26,6 +27,22 @@ Timestamp parse_time(const std::optional<std::string>& text) {
     const char* end = ::strptime(text->c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
     if (end == nullptr) return Timestamp{};
     return Timestamp{std::chrono::seconds(::timegm(&parts))};
+}
+
+// What an image is called when it has no name: an index that is kept with all its images by its own digest.
+Digest id_of(const store::ImageRecord& image) {
+    return image.config.empty() || !image.others.empty() ? image.target.digest : image.config;
+}
+
+// Of all its images, each once.
+store::Chain all_layers(const store::ImageRecord& image) {
+    store::Chain all = image.chain;
+    for (const auto& other : image.others) {
+        for (const store::LayerId id : other.layers) {
+            if (std::ranges::find(all.layers, id) == all.layers.end()) all.layers.push_back(id);
+        }
+    }
+    return all;
 }
 
 bool is_unnamed(const std::string& name) { return name.empty() || name.starts_with("sha256:"); }
@@ -70,8 +87,8 @@ Result<store::ImageRecord> LocalEngine::find_image(const std::string& name_or_id
     const bool hex = wanted.size() >= 4 && wanted.find_first_not_of("0123456789abcdef") == std::string::npos;
     for (const auto& image : images) {
         if (!hex) break;
-        if (image.config.hex().starts_with(wanted) || image.target.digest.hex().starts_with(wanted)) {
-            ids.insert(image.config);
+        if (id_of(image).hex().starts_with(wanted) || image.target.digest.hex().starts_with(wanted)) {
+            ids.insert(id_of(image));
             match = &image;
         }
     }
@@ -94,9 +111,9 @@ Result<std::vector<ImageRow>> LocalEngine::list_images() {
     for (const auto& image : TRY(store_->images())) {
         ImageRow row;
         if (!is_unnamed(image.name)) row.name = image.name;
-        row.id = image.config.empty() ? image.target.digest : image.config;
+        row.id = id_of(image);
         row.manifest = image.target.digest;
-        row.size_bytes = TRY(size_of(image.chain));
+        row.size_bytes = TRY(size_of(all_layers(image)));
         if (const auto config = config_of(image)) row.created = parse_time(config->created);
         rows.push_back(std::move(row));
     }
@@ -107,12 +124,12 @@ Result<std::vector<std::string>> LocalEngine::remove_image(const std::string& na
     const store::ImageRecord image = TRY(find_image(name_or_id));
     std::vector<std::string> names;
     for (const auto& other : TRY(store_->images())) {
-        if (other.config == image.config) names.push_back(other.name);
+        if (id_of(other) == id_of(image)) names.push_back(other.name);
     }
     const auto reference = oci::Reference::parse_normalized(name_or_id);
     const bool by_name = reference && reference->canonical() == image.name;
     if (!by_name && names.size() > 1 && force == Force::no) {
-        return fail(Code::failed_precondition, Blame::user, "image {} has {} names: {}", image.config.short_hex(),
+        return fail(Code::failed_precondition, Blame::user, "image {} has {} names: {}", id_of(image).short_hex(),
                     names.size(), join(names, ", "))
             .with_hint("name one of them, or remove all with -f");
     }
@@ -121,7 +138,7 @@ Result<std::vector<std::string>> LocalEngine::remove_image(const std::string& na
         TRY(store_->remove_image(name));
         if (!is_unnamed(name)) lines.push_back("Untagged: " + oci::Reference::parse_normalized(name)->familiar());
     }
-    if (!by_name || names.size() == 1) lines.push_back("Deleted: " + image.config.to_string());
+    if (!by_name || names.size() == 1) lines.push_back("Deleted: " + id_of(image).to_string());
     return lines;
 }
 
@@ -129,9 +146,9 @@ Result<> LocalEngine::tag_image(const std::string& source, const std::string& ta
     store::ImageRecord image = TRY(find_image(source));
     const auto reference = TRY(oci::Reference::parse_normalized(target));
     if (!reference.digest().empty()) return bad_input("{}: a new name cannot have a digest", target);
-    const exporter::PackedImage packed = TRY(packer_.open_image(image));
+    const exporter::PackedResult packed = TRY(exporter::open_result(packer_, image));
     image.name = reference.canonical();
-    return store_->put_image(image, exporter::Packer::blobs_of(packed));
+    return store_->put_image(image, exporter::blobs_of(packed));
 }
 
 Result<store::ImageRecord> LocalEngine::ensure_image(const std::string& name,
@@ -163,15 +180,16 @@ Result<oci::Descriptor> LocalEngine::push_image(const std::string& name, Progres
     return as_step(progress, clock_, "push " + name, [&](VertexProgress& step) -> Result<oci::Descriptor> {
         const store::ImageRecord image = TRY(find_image(name));
         const auto reference = TRY(oci::Reference::parse_normalized(name));
-        const exporter::PackedImage packed = TRY(packer_.repack(image, exporter::PackOptions{}, step, stop));
+        const exporter::PackedResult packed =
+            TRY(exporter::repack_result(packer_, image, exporter::PackOptions{}, step, stop));
         TRY(exporter::push_image(packer_, registry_, packed, {reference}, exporter::PushName::tag, step, stop));
-        if (packed.manifest.digest != image.target.digest) {
+        if (packed.target().digest != image.target.digest) {
             // What the registry has is what this name means from now on.
-            store::ImageRecord record = exporter::Packer::record_of(packed);
+            store::ImageRecord record = exporter::record_of(packed);
             record.name = image.name;
-            TRY(store_->put_image(record, exporter::Packer::blobs_of(packed)));
+            TRY(store_->put_image(record, exporter::blobs_of(packed)));
         }
-        return packed.manifest;
+        return packed.target();
     });
 }
 
@@ -182,7 +200,7 @@ Result<> LocalEngine::save_images(const std::vector<std::string>& names, int out
     for (const auto& name : names) {
         const store::ImageRecord image = TRY(find_image(name));
         exporter::ArchiveImage one;
-        one.image = TRY(packer_.repack(image, exporter::PackOptions{}, progress, stop));
+        one.image = TRY(exporter::repack_result(packer_, image, exporter::PackOptions{}, progress, stop));
         if (const auto reference = oci::Reference::parse_normalized(name);
             reference && reference->canonical() == image.name) {
             one.names = {image.name};
@@ -202,7 +220,7 @@ Result<std::vector<std::string>> LocalEngine::load_images(int in_fd, Stop stop) 
     for (auto& image : TRY(exporter::load_archive(*store_, std::move(source), oci::host_platform(),
                                                   exporter::LoadLimits{}, progress, stop))) {
         std::vector<std::string> names = image.names;
-        if (names.empty()) names = {image.record.config.to_string()};
+        if (names.empty()) names = {id_of(image.record).to_string()};
         for (const auto& name : names) {
             image.record.name = name;
             TRY(store_->put_image(image.record, image.blobs));
@@ -217,11 +235,11 @@ Result<std::string> LocalEngine::inspect_image(const std::string& name) {
     const store::ImageRecord image = TRY(find_image(name));
     const oci::ImageConfig config = TRY(config_of(image));
     json out;
-    out["Id"] = image.config.to_string();
+    out["Id"] = id_of(image).to_string();
     out["RepoTags"] = json::array();
     for (const auto& other : TRY(store_->images())) {
         const auto reference = oci::Reference::parse_normalized(other.name);
-        if (other.config == image.config && !is_unnamed(other.name) && reference)
+        if (id_of(other) == id_of(image) && !is_unnamed(other.name) && reference)
             out["RepoTags"].push_back(reference->familiar());
     }
     out["Digest"] = image.target.digest.to_string();
@@ -231,12 +249,25 @@ Result<std::string> LocalEngine::inspect_image(const std::string& name) {
     out["Architecture"] = config.platform.architecture;
     if (!config.platform.variant.empty()) out["Variant"] = config.platform.variant;
     out["Os"] = config.platform.os;
-    out["Size"] = TRY(size_of(image.chain));
+    out["Size"] = TRY(size_of(all_layers(image)));
     const json raw = json::parse(oci::marshal_image_config(config), nullptr, false);
     out["Config"] = raw.contains("config") ? raw["config"] : json::object();
     json layers = json::array();
     for (const auto& diff_id : config.diff_ids) layers.push_back(diff_id.to_string());
     out["RootFS"] = {{"Type", "layers"}, {"Layers", layers}};
+    if (!image.others.empty()) {
+        // What stands above is of the image for this machine.
+        const oci::Index index = TRY(oci::parse_index(
+            TRY(store_->read_blob(image.target.digest, oci::kMaxManifestBytes)), image.target.media_type));
+        json manifests = json::array();
+        for (const auto& entry : index.manifests) {
+            json one = {{"Digest", entry.digest.to_string()}, {"MediaType", entry.media_type}, {"Size", entry.size}};
+            if (entry.platform) one["Platform"] = oci::format_platform(*entry.platform);
+            manifests.push_back(std::move(one));
+        }
+        out["Manifests"] = std::move(manifests);
+        out["Annotations"] = index.annotations;
+    }
     std::string text = out.dump(4, ' ', false, json::error_handler_t::replace);
     return text;
 }

@@ -6,13 +6,17 @@
 #include "engine/local_job.hpp"
 #include "exporter/archive.hpp"
 #include "exporter/file_tree.hpp"
+#include "exporter/index.hpp"
 #include "exporter/options.hpp"
 #include "exporter/push.hpp"
+#include "oci/json_text.hpp"
 #include "sys/output_file.hpp"
 
 #include <algorithm>
 #include <array>
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <sys/stat.h>
 #include <thread>
 #include <unistd.h>
@@ -69,17 +73,74 @@ std::string file_name_of(const std::string& platform) {
 
 }  // namespace
 
+namespace {
+
+struct NamedPlatform {
+    std::string id;
+    oci::Platform platform;
+};
+
+// What a frontend says of the platforms of its answer, in its order. A door: frontends may be anybody's.
+Result<std::vector<NamedPlatform>> platforms_of(const FrontendResult& result) {
+    std::vector<NamedPlatform> platforms;
+    const auto text = result.metadata.find("refs.platforms");
+    if (text == result.metadata.end()) {
+        if (result.single) return platforms;
+        return bad_input("the frontend's answer has {} parts and does not say for which platforms", result.refs.size());
+    }
+    TRY(oci::check_json_bounds(text->second, std::size_t{1} << 20U, "refs.platforms"));
+    const auto json = nlohmann::json::parse(text->second, nullptr, false);
+    if (!json.is_object() || !json.contains("Platforms") || !json["Platforms"].is_array()) {
+        return bad_input("refs.platforms of the frontend is no list of platforms");
+    }
+    std::set<std::string> seen;
+    for (const auto& item : json["Platforms"]) {
+        const auto said = item.is_object() ? item.find("Platform") : item.end();
+        if (!item.is_object() || said == item.end() || !said->is_object() || !item.contains("ID") ||
+            !item["ID"].is_string()) {
+            return bad_input("refs.platforms of the frontend is no list of platforms");
+        }
+        const auto field = [&](const char* key) {
+            const auto found = said->find(key);
+            return found != said->end() && found->is_string() ? found->get<std::string>() : std::string();
+        };
+        NamedPlatform one{.id = item["ID"].get<std::string>(), .platform = {}};
+        one.platform.os = field("os");
+        one.platform.architecture = field("architecture");
+        one.platform.variant = field("variant");
+        one.platform.os_version = field("os.version");
+        if (const auto features = said->find("os.features"); features != said->end() && features->is_array()) {
+            for (const auto& feature : *features) {
+                if (feature.is_string()) one.platform.os_features.push_back(feature.get<std::string>());
+            }
+        }
+        one.platform = oci::normalize(one.platform);
+        if (!seen.insert(one.id).second) return bad_input("the frontend answers twice for {}", quoted(one.id));
+        if (!result.single && !result.refs.contains(one.id)) {
+            return bad_input("the frontend names the platform {} and has no result for it", quoted(one.id));
+        }
+        platforms.push_back(std::move(one));
+    }
+    if (!result.single && platforms.size() != result.refs.size()) {
+        return bad_input("the frontend's answer has {} parts and names {} platforms", result.refs.size(),
+                         platforms.size());
+    }
+    return platforms;
+}
+
+}  // namespace
+
 struct LocalJob::Exporting {
     const FrontendResult& result;
     const ExportSpec& spec;
     exporter::ExportOptions options;
-    std::optional<std::int64_t> epoch;
     Activity& activity;
     const Stop& stop;
     ExportAnswer& answer;
 
     [[nodiscard]] VertexProgress& progress() const { return activity.progress(); }
     [[nodiscard]] bool to_client() const { return spec.client_exporter >= 0; }
+    // In the order of their names.
     [[nodiscard]] std::vector<std::pair<std::string, ResultRef>> parts() const {
         if (result.single) return {{"", result.ref}};
         return {result.refs.begin(), result.refs.end()};
@@ -88,6 +149,9 @@ struct LocalJob::Exporting {
         auto found = result.metadata.find(platform.empty() ? key : key + "/" + platform);
         if (found == result.metadata.end()) found = result.metadata.find(key);
         return found == result.metadata.end() ? std::string() : found->second;
+    }
+    [[nodiscard]] std::optional<std::int64_t> epoch_of(const std::string& platform) const {
+        return options.epoch_seconds ? options.epoch_seconds : parse_int(metadata("source.date.epoch", platform));
     }
 };
 
@@ -110,17 +174,28 @@ Result<> write_file(session::Session& session, const ExportSpec& spec, const exp
 }
 
 // An OCI layout at the client: it takes the blobs, and writes index.json itself when it has our answer.
-Result<> send_layout(session::Session& session, exporter::Packer& packer, const exporter::PackedImage& image,
+Result<> send_layout(session::Session& session, exporter::Packer& packer, const exporter::PackedResult& result,
                      const Stop& stop) {
     static constexpr const char* kStore = "export";
-    for (const auto& layer : image.layers) {
-        const auto source = TRY(packer.open_layer(layer, stop));
-        TRY(session.write_content(kStore, layer.blob.digest, layer.blob.size, *source, stop));
+    std::set<Digest> sent;
+    for (const auto& image : result.images) {
+        for (const auto& layer : image.layers) {
+            if (!sent.insert(layer.blob.digest).second) continue;
+            const auto source = TRY(packer.open_layer(layer, stop));
+            TRY(session.write_content(kStore, layer.blob.digest, layer.blob.size, *source, stop));
+        }
+        if (sent.insert(image.config.digest).second) {
+            StringSource config(image.config_bytes);
+            TRY(session.write_content(kStore, image.config.digest, image.config.size, config, stop));
+        }
+        if (sent.insert(image.manifest.digest).second) {
+            StringSource manifest(image.manifest_bytes);
+            TRY(session.write_content(kStore, image.manifest.digest, image.manifest.size, manifest, stop));
+        }
     }
-    StringSource config(image.config_bytes);
-    TRY(session.write_content(kStore, image.config.digest, image.config.size, config, stop));
-    StringSource manifest(image.manifest_bytes);
-    return session.write_content(kStore, image.manifest.digest, image.manifest.size, manifest, stop);
+    if (!result.index) return {};
+    StringSource index(result.index_bytes);
+    return session.write_content(kStore, result.index->digest, result.index->size, index, stop);
 }
 
 Result<sys::RootedDir> make_directory(const std::string& path) {
@@ -141,64 +216,103 @@ Result<> LocalJob::export_files(Exporting& e) {
     if (e.options.type == exporter::ExportType::tar) {
         if (trees.size() != 1) return bad_input("type=tar takes one platform; this result has {}", trees.size());
         return write_file(session(), e.spec, e.options, {}, e.stop, [&](int fd) -> Result<> {
-            TRY(exporter::export_tar(*trees.front().tree, fd, {e.epoch}, e.progress(), e.stop));
+            TRY(exporter::export_tar(*trees.front().tree, fd, {e.epoch_of(e.parts().front().first)}, e.progress(),
+                                     e.stop));
             return {};
         });
     }
     if (e.to_client()) {
-        return session().export_directory(e.spec.client_exporter, trees, {.epoch_seconds = e.epoch}, e.progress(),
-                                          e.stop);
+        return session().export_directory(e.spec.client_exporter, trees,
+                                          {.epoch_seconds = e.epoch_of(e.parts().front().first)}, e.progress(), e.stop);
     }
     const auto dest = TRY(make_directory(e.options.dest));
     for (const auto& one : trees) {
         if (one.name.empty()) {
-            TRY(exporter::export_local(*one.tree, dest, {e.epoch}, e.progress(), e.stop));
+            TRY(exporter::export_local(*one.tree, dest, {e.epoch_of(e.parts().front().first)}, e.progress(), e.stop));
             continue;
         }
         TRY(dest.make_dirs(one.name, 0755));
         const auto inside = TRY(dest.open_dir(one.name));
-        TRY(exporter::export_local(*one.tree, inside, {e.epoch}, e.progress(), e.stop));
+        TRY(exporter::export_local(*one.tree, inside, {e.epoch_of(e.parts().front().first)}, e.progress(), e.stop));
     }
     return {};
 }
 
-Result<> LocalJob::export_image(Exporting& e) {
-    if (!e.result.single && e.result.refs.size() > 1) {
-        return bad_input("an image of several platforms cannot be exported yet")
-            .with_hint("build one platform at a time");
-    }
-    const auto [platform, ref] = e.parts().front();
-    const bool archive = e.options.type != exporter::ExportType::image;
+Result<exporter::PackedImage> LocalJob::pack_image(Exporting& e, const std::string& platform, const ResultRef& ref,
+                                                   const exporter::PackOptions& pack) {
     const solver::SharedResult result = TRY(build(ref, e.stop));
     exporter::ImageResult image{.chain = TRY(workshop_->trees().layers_of(result, "an image", e.stop)),
                                 .config = {},
                                 .base = std::nullopt,
-                                .epoch_seconds = e.epoch};
+                                .epoch_seconds = e.epoch_of(platform)};
     const std::string config = e.metadata("containerimage.config", platform);
     if (!config.empty()) {
         image.config = TRY_CONTEXT(oci::parse_image_config(config), "image configuration of the frontend");
     } else {
-        image.config.platform = oci::host_platform();
+        image.config.platform = platform.empty() ? oci::host_platform() : TRY(oci::parse_platform(platform));
     }
     if (const std::string base = e.metadata("containerimage.base.config", platform); !base.empty()) {
         image.base = TRY_CONTEXT(oci::parse_image_config(base), "base image configuration of the frontend");
     }
     TRY(add_inline_cache(ref, image));
+    return workshop_->packer().pack(image, pack, e.progress(), e.stop);
+}
+
+// What leaves under one name: an image, or an index when the frontend answered by platform, be it one.
+Result<exporter::PackedResult> LocalJob::pack_result(Exporting& e) {
+    const bool archive = e.options.type != exporter::ExportType::image;
     exporter::PackOptions pack = e.options.pack;
     if (!archive && !e.options.push && !e.spec.attrs.contains("compression")) {
         // Nobody needs the packed layers yet.
         pack.compression = exporter::LayerCompression::none;
     }
+    const std::vector<NamedPlatform> platforms = TRY(platforms_of(e.result));
+    const auto of_platform = [&](const oci::Platform& platform) {
+        exporter::PackOptions own = pack;
+        const auto found = e.options.of_platforms.find(oci::format_platform(platform));
+        if (found == e.options.of_platforms.end()) return own;
+        for (const auto& [key, value] : found->second.manifest) own.annotations[key] = value;
+        for (const auto& [key, value] : found->second.descriptor) own.descriptor_annotations[key] = value;
+        return own;
+    };
+    if (e.result.single) {
+        if (!e.options.index_annotations.empty() || !e.options.index_descriptor_annotations.empty()) {
+            return bad_input("annotations of an index: an image for one platform has none")
+                .with_hint("write annotation.KEY=VALUE, or build with several platforms or multi-platform=true");
+        }
+        const oci::Platform platform = platforms.empty() ? oci::host_platform() : platforms.front().platform;
+        return exporter::PackedResult(TRY(pack_image(e, "", e.result.ref, of_platform(platform))));
+    }
+    if (e.options.type == exporter::ExportType::docker) {
+        return bad_input("type=docker cannot hold an index: docker load knows images of one platform only")
+            .with_hint("use type=oci, or push with type=registry, or build one platform without multi-platform");
+    }
+    std::vector<exporter::PackedImage> images;
+    for (const auto& [id, platform] : platforms) {
+        images.push_back(
+            TRY_CONTEXT(pack_image(e, id, e.result.refs.at(id), of_platform(platform)), "image for {}", id));
+        images.back().manifest.platform = platform;
+    }
+    const exporter::IndexOptions options{.oci_media_types = pack.oci_media_types,
+                                         .annotations = e.options.index_annotations,
+                                         .descriptor_annotations = e.options.index_descriptor_annotations};
+    return exporter::pack_index(*engine_.store_, std::move(images), options, e.progress());
+}
+
+Result<> LocalJob::export_image(Exporting& e) {
+    const bool archive = e.options.type != exporter::ExportType::image;
     exporter::Packer& packer = workshop_->packer();
-    const exporter::PackedImage packed = TRY(packer.pack(image, pack, e.progress(), e.stop));
+    const exporter::PackedResult packed = TRY(pack_result(e));
+    const oci::Descriptor& target = packed.target();
+    const Digest image_id = packed.index ? target.digest : packed.images.front().config.digest;
     ExportAnswer& answer = e.answer;
     if (!archive || !answer.image_id) {
-        answer.image_id = packed.config.digest;
-        answer.target = packed.manifest;
+        answer.image_id = image_id;
+        answer.target = target;
     }
-    answer.response["containerimage.config.digest"] = packed.config.digest.to_string();
-    answer.response["containerimage.digest"] = packed.manifest.digest.to_string();
-    answer.response["containerimage.descriptor"] = codec::base64_encode(oci::marshal_descriptor(packed.manifest));
+    if (!packed.index) answer.response["containerimage.config.digest"] = image_id.to_string();
+    answer.response["containerimage.digest"] = target.digest.to_string();
+    answer.response["containerimage.descriptor"] = codec::base64_encode(oci::marshal_descriptor(target));
     if (!e.options.names.empty()) answer.response["image.name"] = join(e.options.names, ",");
 
     if (archive) {
@@ -222,10 +336,10 @@ Result<> LocalJob::export_image(Exporting& e) {
         });
     }
     if (e.options.store) {
-        store::ImageRecord record = exporter::Packer::record_of(packed);
-        const std::vector<Digest> blobs = exporter::Packer::blobs_of(packed);
+        store::ImageRecord record = exporter::record_of(packed);
+        const std::vector<Digest> blobs = exporter::blobs_of(packed);
         std::vector<std::string> names = e.options.names;
-        if (names.empty()) names = {packed.config.digest.to_string()};
+        if (names.empty()) names = {image_id.to_string()};
         for (const auto& name : names) {
             record.name = name;
             TRY(engine_.store_->put_image(record, blobs));
@@ -257,11 +371,6 @@ Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& sp
         for (const auto& [platform, ref] : result.refs) TRY(build(ref, stop));
     }
     if (options.type == exporter::ExportType::cacheonly) return {};
-    std::optional<std::int64_t> epoch = options.epoch_seconds;
-    if (!epoch) {
-        if (const auto found = result.metadata.find("source.date.epoch"); found != result.metadata.end())
-            epoch = parse_int(found->second);
-    }
     const bool files = options.type == exporter::ExportType::local || options.type == exporter::ExportType::tar;
     const auto attempt = [&]() -> Result<> {
         Activity activity(progress_, engine_.clock_,
@@ -270,7 +379,7 @@ Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& sp
                           : options.type == exporter::ExportType::oci    ? "exporting to oci image format"
                           : options.type == exporter::ExportType::docker ? "exporting to docker image format"
                                                                          : "exporting to image");
-        Exporting exporting{result, spec, options, epoch, activity, stop, answer};
+        Exporting exporting{result, spec, options, activity, stop, answer};
         auto done = files ? export_files(exporting) : export_image(exporting);
         if (done) {
             activity.done();

@@ -5,6 +5,7 @@
 #include "engine/build_job.hpp"
 #include "engine/recorder.hpp"
 #include "engine/workshop.hpp"
+#include "exporter/index.hpp"
 #include "llb/load.hpp"
 #include "run/cdi.hpp"
 #include "solver/solver.hpp"
@@ -114,6 +115,9 @@ private:
     Result<> export_one(const FrontendResult& result, const ExportSpec& spec, const std::vector<std::string>& tags,
                         ExportAnswer& answer, const Stop& stop);
     Result<> export_files(Exporting& exporting);
+    Result<exporter::PackedImage> pack_image(Exporting& exporting, const std::string& platform, const ResultRef& ref,
+                                             const exporter::PackOptions& pack);
+    Result<exporter::PackedResult> pack_result(Exporting& exporting);
     Result<> export_image(Exporting& exporting);
 
     LocalEngine& engine_;

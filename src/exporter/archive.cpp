@@ -6,6 +6,7 @@
 #include "oci/media_type.hpp"
 #include "oci/reference.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <map>
@@ -49,10 +50,15 @@ Result<oci::Index> make_index(const std::vector<ArchiveImage>& images) {
     oci::Index index;
     index.media_type = oci::kOciIndex;
     for (const auto& [image, names] : images) {
-        oci::Descriptor descriptor = image.manifest;
-        const oci::ImageConfig config = TRY(oci::parse_image_config(image.config_bytes));
-        if (config.created) descriptor.annotations.try_emplace(std::string(kCreated), whole_seconds(*config.created));
-        if (!descriptor.platform) descriptor.platform = config.platform;
+        oci::Descriptor descriptor = image.target();
+        // Of an index, when its newest image was.
+        std::string created;
+        for (const auto& one : image.images) {
+            const oci::ImageConfig config = TRY(oci::parse_image_config(one.config_bytes));
+            if (config.created) created = std::max(created, whole_seconds(*config.created));
+            if (!image.index && !descriptor.platform) descriptor.platform = config.platform;
+        }
+        if (!created.empty()) descriptor.annotations.try_emplace(std::string(kCreated), created);
         if (names.empty()) index.manifests.push_back(descriptor);
         for (const auto& name : names) {
             const oci::Reference reference = TRY(oci::Reference::parse_normalized(name));
@@ -68,7 +74,9 @@ Result<oci::Index> make_index(const std::vector<ArchiveImage>& images) {
 Result<std::string> docker_manifest(const std::vector<ArchiveImage>& images) {
     using Json = nlohmann::ordered_json;
     Json list = Json::array();
-    for (const auto& [image, names] : images) {
+    for (const auto& [result, names] : images) {
+        // The format knows no platforms: readers of it get the image for this machine.
+        const PackedImage& image = result.main_image();
         Json tags = Json::array();
         for (const auto& name : names) tags.push_back(TRY(oci::Reference::parse_normalized(name)).familiar());
         Json layers = Json::array();
@@ -84,10 +92,13 @@ Result<std::string> docker_manifest(const std::vector<ArchiveImage>& images) {
 
 Result<Members> members_of(const std::vector<ArchiveImage>& images, ArchiveFormat format) {
     Members members;
-    for (const auto& [image, names] : images) {
-        members[path_of(image.manifest.digest)] = {.text = image.manifest_bytes};
-        members[path_of(image.config.digest)] = {.text = image.config_bytes};
-        for (const auto& layer : image.layers) members[path_of(layer.blob.digest)] = {.text = {}, .layer = &layer};
+    for (const auto& [result, names] : images) {
+        if (result.index) members[path_of(result.index->digest)] = {.text = result.index_bytes};
+        for (const auto& image : result.images) {
+            members[path_of(image.manifest.digest)] = {.text = image.manifest_bytes};
+            members[path_of(image.config.digest)] = {.text = image.config_bytes};
+            for (const auto& layer : image.layers) members[path_of(layer.blob.digest)] = {.text = {}, .layer = &layer};
+        }
     }
     members["index.json"] = {.text = oci::marshal_index(TRY(make_index(images)))};
     members["oci-layout"] = {.text = std::string(kLayoutFile)};

@@ -3,13 +3,13 @@
 // Specs: OCI image-spec image-layout.md; moby "docker save" v1.2.
 #pragma once
 
-#include "exporter/packer.hpp"
+#include "exporter/index.hpp"
 #include "sys/rooted_dir.hpp"
 
 namespace cooper::exporter {
 
 struct ArchiveImage {
-    PackedImage image;
+    PackedResult image;
     std::vector<std::string> names;  // canonical; may be empty
 };
 

@@ -3,6 +3,7 @@
 #include "exporter/archive.hpp"
 #include "exporter/file_tree.hpp"
 #include "exporter/image_history.hpp"
+#include "exporter/index.hpp"
 #include "exporter/options.hpp"
 #include "exporter/test_support.hpp"
 #include "oci/media_type.hpp"
@@ -166,6 +167,69 @@ TEST_F(PackerTest, RewritesTimestamps) {
     ASSERT_OK(uncompressed);
     EXPECT_EQ(codec::sha256_of(all_of(packer, uncompressed->layers[1])), rewritten->layers[1].diff_id);
     EXPECT_EQ(oci::parse_image_config(plain->config_bytes)->created, "2020-09-13T12:26:40Z");
+}
+
+TEST_F(PackerTest, IndexOverPlatforms) {
+    Packer packer = this->packer();
+    PackOptions lazily;
+    lazily.compression = LayerCompression::none;
+    const auto of = [&](const std::string& architecture, const PackOptions& options) {
+        ImageResult image;
+        image.chain.layers = {make_layer({{"a", architecture}}, "COPY a")};
+        image.config.platform = {.os = "linux", .architecture = architecture};
+        image.config.history = {{.created_by = "COPY a"}};
+        image.epoch_seconds = 1'600'000'000;
+        PackedImage packed = packer.pack(image, options, progress_, stop_).value();
+        packed.manifest.platform = image.config.platform;
+        return packed;
+    };
+    const std::vector<PackedImage> images = {of("s390x", lazily), of("arm64", lazily)};
+    const IndexOptions options{.annotations = {{"k", "v"}}, .descriptor_annotations = {{"d", "e"}}};
+    const auto packed = pack_index(*store_, images, options, progress_);
+    ASSERT_OK(packed);
+    EXPECT_EQ(packed->target().media_type, oci::kOciIndex);
+    EXPECT_EQ(packed->target().annotations.at("d"), "e");
+    EXPECT_EQ(packed->target().digest, codec::sha256_of(packed->index_bytes));
+    EXPECT_EQ(pack_index(*store_, images, options, progress_)->index_bytes, packed->index_bytes);
+    const auto index = oci::parse_index(packed->index_bytes, packed->target().media_type);
+    ASSERT_OK(index);
+    EXPECT_EQ(index->annotations.at("k"), "v");
+    ASSERT_EQ(index->manifests.size(), 2U);
+    EXPECT_EQ(index->manifests[1].platform->architecture, "arm64");
+    EXPECT_EQ(index->manifests[1].digest, images[1].manifest.digest);
+    EXPECT_EQ(pack_index(*store_, images, {.oci_media_types = false}, progress_)->target().media_type,
+              oci::kDockerIndex);
+
+    // Two of one platform, none, and one without are refused.
+    EXPECT_FALSE(pack_index(*store_, {images[0], images[0]}, options, progress_));
+    EXPECT_FALSE(pack_index(*store_, {}, options, progress_));
+    PackedImage nameless = images[0];
+    nameless.manifest.platform.reset();
+    EXPECT_FALSE(pack_index(*store_, {nameless}, options, progress_));
+
+    // Kept with all its layers, found again, and packed for the world.
+    store::ImageRecord record = record_of(*packed);
+    record.name = "docker.io/library/two:1";
+    ASSERT_EQ(record.others.size(), 1U);
+    ASSERT_OK(store_->put_image(record, blobs_of(*packed)));
+    ASSERT_OK(store_->prune({.all = true}));
+    auto kept = store_->find_image(record.name);
+    ASSERT_OK(kept);
+    EXPECT_EQ((*kept)->others, record.others);
+    const auto opened = open_result(packer, **kept);
+    ASSERT_OK(opened);
+    EXPECT_EQ(opened->index_bytes, packed->index_bytes);
+    EXPECT_EQ(opened->images[1].manifest_bytes, images[1].manifest_bytes);
+    const auto repacked = repack_result(packer, **kept, PackOptions{}, progress_, stop_);
+    ASSERT_OK(repacked);
+    EXPECT_NE(repacked->target().digest, packed->target().digest);
+    EXPECT_EQ(repacked->images[0].layers[0].blob.media_type, oci::kOciLayerGzip);
+    EXPECT_EQ(repacked->images[0].manifest.platform, images[0].manifest.platform);
+    EXPECT_EQ(oci::parse_index(repacked->index_bytes, "")->annotations.at("k"), "v");
+
+    // When a part is gone the rest is still an image.
+    (*kept)->others.clear();
+    EXPECT_FALSE(open_result(packer, **kept)->index);
 }
 
 TEST_F(PackerTest, EmptyLayersAndScratch) {
@@ -363,7 +427,10 @@ TEST(Options, AsBuildKitNamesThem) {
     EXPECT_NE(error_of("image", {{"name", "UPPER"}}), "");
     EXPECT_NE(error_of("image", {{"name", "a:b"}, {"push-by-digest", "true"}}), "");
     EXPECT_NE(error_of("image", {{"compression-level", "x"}}), "");
-    EXPECT_NE(error_of("image", {{"annotation-index.a", "x"}}), "");
+    EXPECT_NE(error_of("image", {{"annotation-index[linux/arm64].a", "x"}}), "");
+    EXPECT_NE(error_of("image", {{"annotation[linux/arm64.a", "x"}}), "");
+    EXPECT_NE(error_of("image", {{"annotation[linux/arm64]a", "x"}}), "");
+    EXPECT_NE(error_of("image", {{"annotation[plan nine].a", "x"}}), "");
     EXPECT_NE(error_of("local", {}), "");
     EXPECT_NE(error_of("local", {{"push", "true"}}), "");
     EXPECT_NE(error_of("oci", {{"tar", "false"}}), "");

@@ -210,14 +210,40 @@ private:
             TRY_CONTEXT(oci::sniff_media_type(bytes), "image archive: {}", entry.digest.to_string());
         if (!oci::is_index(media_type)) return TRY(from_manifest(entry, bytes, media_type));
         const oci::Index index = TRY(oci::parse_index(bytes, media_type));
-        for (const auto& child : oci::select_platform(index, platform_)) {
+        // Those for this machine, best first; then the others.
+        std::vector<oci::Descriptor> children = oci::select_platform(index, platform_);
+        for (const auto& child : index.manifests) {
+            const bool known = std::ranges::find(children, child) != children.end();
+            if (!known && child.platform && child.platform->os != "unknown") children.push_back(child);
+        }
+        for (const auto& child : children) {
             auto image = TRY(from_descriptor(child, depth + 1));
             if (!image) continue;
+            TRY(add_others(*image, index, child.digest));
             image->blobs.push_back(entry.digest);
             image->record.target = bare(entry, media_type, bytes.size());
             return image;
         }
         return std::optional<LoadedImage>{};
+    }
+
+    // The images for other machines that came along.
+    Result<> add_others(LoadedImage& main, const oci::Index& index, const Digest& main_manifest) {
+        std::set<Digest> seen{main_manifest};
+        for (const auto& child : index.manifests) {
+            if (!child.platform || child.platform->os == "unknown" || !seen.insert(child.digest).second) continue;
+            if (!contents_.digests.contains(child.digest)) continue;
+            if (seen.size() > kMaxImages) return broken("it has too many images");
+            const std::string bytes = TRY(text_of(child.digest, oci::kMaxManifestBytes));
+            const std::string media_type =
+                TRY_CONTEXT(oci::sniff_media_type(bytes), "image archive: {}", child.digest.to_string());
+            if (oci::is_index(media_type)) continue;
+            auto image = TRY(from_manifest(child, bytes, media_type));
+            if (!image) continue;
+            main.record.others.push_back(std::move(image->record.chain));
+            main.blobs.insert(main.blobs.end(), image->blobs.begin(), image->blobs.end());
+        }
+        return {};
     }
 
     static oci::Descriptor bare(const oci::Descriptor& entry, const std::string& media_type, std::size_t size) {

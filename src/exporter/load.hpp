@@ -28,7 +28,7 @@ struct LoadedImage {
     std::vector<Digest> blobs;       // for put_image: manifest, config, index
 };
 
-// Of an index the image that runs on platform is taken.
+// Of an index the image that runs on platform stands for it, else the first; the others in the archive stay with it.
 [[nodiscard]] Result<std::vector<LoadedImage>> load_archive(store::Store& store, std::unique_ptr<ByteSource> source,
                                                             const oci::Platform& platform, const LoadLimits& limits,
                                                             VertexProgress& progress, const Stop& stop);

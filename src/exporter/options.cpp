@@ -117,29 +117,46 @@ Result<> read_compression(const Attrs& attrs, PackOptions& pack) {
     return {};
 }
 
-// "annotation.KEY", "annotation-manifest-descriptor.KEY".
-Result<> read_annotation(const std::string& key, const std::string& value, PackOptions& pack) {
-    const auto dot = key.find('.');
-    const std::string kind = key.substr(0, dot);
+// "annotation.KEY", "annotation-manifest-descriptor[linux/arm64].KEY", "annotation-index.KEY".
+Result<> read_annotation(const std::string& key, const std::string& value, ExportOptions& options) {
+    const auto bracket = key.find('[');
+    const auto closing = key.find(']');
+    const bool of_platform = bracket != std::string::npos && bracket < key.find('.');
+    if (of_platform && closing == std::string::npos) return bad_input("{}: the [ is never closed", cooper::quoted(key));
+    const auto dot = key.find('.', of_platform ? closing : 0);
+    std::string kind = key.substr(0, of_platform ? bracket : dot);
     const std::string name = dot == std::string::npos ? "" : key.substr(dot + 1);
-    if (name.empty()) return bad_input("annotation {} has no key: want annotation.KEY=VALUE", cooper::quoted(key));
-    if (kind.find('[') != std::string::npos) {
-        return Error(bad_input("{}: annotations of one platform need an image for several platforms",
-                               cooper::quoted(key)))
-            .with_hint("write annotation." + name);
+    if (name.empty() || (of_platform && dot != closing + 1)) {
+        return bad_input("annotation {} has no key: want annotation.KEY=VALUE", cooper::quoted(key));
     }
+    ImageAnnotations one;
     if (kind == "annotation" || kind == "annotation-manifest") {
-        pack.annotations[name] = value;
+        one.manifest[name] = value;
     } else if (kind == "annotation-manifest-descriptor") {
-        pack.descriptor_annotations[name] = value;
+        one.descriptor[name] = value;
     } else if (kind == "annotation-index" || kind == "annotation-index-descriptor") {
-        return Error(bad_input("{}: an image for one platform has no index to annotate", cooper::quoted(key)))
-            .with_hint("write annotation." + name);
+        if (of_platform) {
+            return Error(bad_input("{}: an index is for all platforms", cooper::quoted(key)))
+                .with_hint(fmt::format("write {}.{}", kind, name));
+        }
+        (kind == "annotation-index" ? options.index_annotations : options.index_descriptor_annotations)[name] = value;
+        return {};
     } else {
-        const auto near = nearest(kind, {"annotation", "annotation-manifest", "annotation-manifest-descriptor"});
+        const auto near = nearest(kind, {"annotation", "annotation-manifest", "annotation-manifest-descriptor",
+                                         "annotation-index", "annotation-index-descriptor"});
         return bad_input("unknown kind of annotation {}{}", cooper::quoted(kind),
                          near ? ", did you mean " + *near + "?" : "");
     }
+    if (!of_platform) {
+        options.pack.annotations.merge(one.manifest);
+        options.pack.descriptor_annotations.merge(one.descriptor);
+        return {};
+    }
+    const std::string text = key.substr(bracket + 1, closing - bracket - 1);
+    const oci::Platform platform = TRY_CONTEXT(oci::parse_platform(text), "{}", cooper::quoted(key));
+    ImageAnnotations& all = options.of_platforms[oci::format_platform(platform)];
+    all.manifest.merge(one.manifest);
+    all.descriptor.merge(one.descriptor);
     return {};
 }
 
@@ -172,9 +189,12 @@ Result<> read_image_attrs(const Attrs& attrs, ExportOptions& options, const std:
     TRY(read_flag(attrs, "tar", options.tar));
     TRY(read_compression(attrs, options.pack));
     for (const auto& [key, value] : attrs) {
-        if (key.starts_with("annotation")) TRY(read_annotation(key, value, options.pack));
+        if (key.starts_with("annotation")) TRY(read_annotation(key, value, options));
     }
-    if (!options.pack.oci_media_types && !options.pack.descriptor_annotations.empty()) {
+    const bool of_descriptors =
+        !options.pack.descriptor_annotations.empty() || !options.index_descriptor_annotations.empty() ||
+        std::ranges::any_of(options.of_platforms, [](const auto& one) { return !one.second.descriptor.empty(); });
+    if (!options.pack.oci_media_types && of_descriptors) {
         return bad_input("annotations of descriptors need OCI media types");
     }
     if (const auto found = attrs.find("name"); found != attrs.end()) {

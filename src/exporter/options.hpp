@@ -15,11 +15,20 @@ namespace cooper::exporter {
 
 enum class ExportType : std::uint8_t { image, oci, docker, local, tar, cacheonly };
 
+// Annotations of one platform's image.
+struct ImageAnnotations {
+    oci::Annotations manifest;
+    oci::Annotations descriptor;
+};
+
 struct ExportOptions {
     ExportType type = ExportType::image;
     std::vector<std::string>
         names;  // canonical, with tag ("docker.io/library/x:latest"), in the order given, no doubles
     PackOptions pack;
+    std::map<std::string, ImageAnnotations> of_platforms;  // by format_platform; they win over those of all
+    oci::Annotations index_annotations;                    // for an image of several platforms only
+    oci::Annotations index_descriptor_annotations;
     bool push = false;
     bool push_by_digest = false;                // then names have no tag
     bool insecure_registry = false;             // registry.insecure

@@ -78,6 +78,20 @@ Result<> push_config(const Pushing& pushing, const PackedImage& image, const oci
     return {};
 }
 
+Result<> push_manifest(const Pushing& pushing, const oci::Reference& target, const oci::Descriptor& manifest,
+                       const std::string& bytes) {
+    const std::string row = fmt::format("pushing manifest for {}@{}", target.canonical(), manifest.digest.to_string());
+    pushing.progress.status(row, row, 0, 0, false);
+    const Digest pushed = TRY_CONTEXT(pushing.registry.push_manifest(target, manifest.media_type, bytes, pushing.stop),
+                                      "push {}", target.canonical());
+    if (pushed != manifest.digest) {
+        return fail(Code::data_loss, Blame::world, "push {}: the registry took the manifest {} as {}",
+                    target.canonical(), manifest.digest.to_string(), pushed.to_string());
+    }
+    pushing.progress.status(row, row, 0, 0, true);
+    return {};
+}
+
 }  // namespace
 
 Result<> push_layers(Packer& packer, registry::Registry& registry, const std::vector<PackedLayer>& layers,
@@ -86,10 +100,12 @@ Result<> push_layers(Packer& packer, registry::Registry& registry, const std::ve
                       repository, {});
 }
 
-Result<> push_image(Packer& packer, registry::Registry& registry, const PackedImage& image,
+Result<> push_image(Packer& packer, registry::Registry& registry, const PackedResult& result,
                     const std::vector<oci::Reference>& names, PushName by, VertexProgress& progress, const Stop& stop) {
+    std::vector<PackedLayer> layers;
+    for (const auto& image : result.images) layers.insert(layers.end(), image.layers.begin(), image.layers.end());
     const Pushing pushing{
-        .packer = packer, .registry = registry, .layers = image.layers, .progress = progress, .stop = stop};
+        .packer = packer, .registry = registry, .layers = layers, .progress = progress, .stop = stop};
     for (const auto& name : names) {
         if (by == PushName::digest && !name.tag().empty()) {
             return Error(bad_input("can't push tagged ref {} by digest", name.canonical()))
@@ -103,24 +119,24 @@ Result<> push_image(Packer& packer, registry::Registry& registry, const PackedIm
         const oci::Reference repository = name.repository_only();
         if (std::ranges::find(done, repository) != done.end()) continue;
         TRY_CONTEXT(push_blobs(pushing, repository, done), "push {}", name.canonical());
-        TRY_CONTEXT(push_config(pushing, image, repository), "push {}", name.canonical());
+        for (const auto& image : result.images) {
+            TRY_CONTEXT(push_config(pushing, image, repository), "push {}", name.canonical());
+        }
         done.push_back(repository);
     }
     progress.status(layers_row, layers_row, 0, 0, true);
+    if (result.index) {
+        // A registry takes an index only when it has what the index names.
+        for (const auto& repository : done) {
+            for (const auto& image : result.images)
+                TRY(push_manifest(pushing, repository, image.manifest, image.manifest_bytes));
+        }
+    }
     for (const auto& name : names) {
         const oci::Reference target =
             by == PushName::digest ? name.repository_only() : name.without_digest().with_default_tag();
-        const std::string row =
-            fmt::format("pushing manifest for {}@{}", target.canonical(), image.manifest.digest.to_string());
-        progress.status(row, row, 0, 0, false);
-        const Digest pushed =
-            TRY_CONTEXT(registry.push_manifest(target, image.manifest.media_type, image.manifest_bytes, stop),
-                        "push {}", target.canonical());
-        if (pushed != image.manifest.digest) {
-            return fail(Code::data_loss, Blame::world, "push {}: the registry took the manifest {} as {}",
-                        target.canonical(), image.manifest.digest.to_string(), pushed.to_string());
-        }
-        progress.status(row, row, 0, 0, true);
+        TRY(push_manifest(pushing, target, result.target(),
+                          result.index ? result.index_bytes : result.images.front().manifest_bytes));
     }
     return {};
 }

@@ -63,7 +63,8 @@ bool passes(const UsageRecord& record, const PruneOptions& options) {
 
 Result<std::vector<UsageRecord>> Store::usage() {
     std::set<LayerId> rooted;
-    TRY(database_->run("SELECT chain FROM images", {}, [&](const Row& row) { add_chain(rooted, row.text(0)); }));
+    TRY(database_->run("SELECT chain FROM images UNION SELECT chain FROM image_chains", {},
+                       [&](const Row& row) { add_chain(rooted, row.text(0)); }));
     std::set<LayerId> held;
     TRY(database_->run("SELECT DISTINCT layer FROM holds", {}, [&](const Row& row) { held.insert(row.integer(0)); }));
     std::vector<UsageRecord> records;
@@ -114,7 +115,8 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
     TRY(database_->transaction([&]() -> Result<> {
         // What is rooted now, under the write lock.
         std::set<LayerId> rooted;
-        TRY(database_->run("SELECT chain FROM images", {}, [&](const Row& row) { add_chain(rooted, row.text(0)); }));
+        TRY(database_->run("SELECT chain FROM images UNION SELECT chain FROM image_chains", {},
+                           [&](const Row& row) { add_chain(rooted, row.text(0)); }));
         TRY(database_->run("SELECT DISTINCT layer FROM holds", {},
                            [&](const Row& row) { rooted.insert(row.integer(0)); }));
         if (!options.all) {

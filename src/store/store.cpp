@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fcntl.h>
+#include <map>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,8 @@ CREATE TABLE IF NOT EXISTS images(
     name TEXT PRIMARY KEY, media_type TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, config TEXT NOT NULL,
     chain TEXT NOT NULL, updated INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS image_blobs(name TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(name, digest)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS image_chains(
+    name TEXT NOT NULL, place INTEGER NOT NULL, chain TEXT NOT NULL, PRIMARY KEY(name, place)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS links(
     source TEXT NOT NULL, link TEXT NOT NULL, target TEXT NOT NULL, PRIMARY KEY(source, link, target)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS links_by_target ON links(target);
@@ -194,6 +197,11 @@ ImageRecord image_of(const Row& row) {
 Result<> Store::put_image(const ImageRecord& image, const std::vector<Digest>& blobs) {
     return database_->transaction([&]() -> Result<> {
         TRY(database_->run("DELETE FROM image_blobs WHERE name = ?", {image.name}));
+        TRY(database_->run("DELETE FROM image_chains WHERE name = ?", {image.name}));
+        for (std::size_t i = 0; i < image.others.size(); ++i) {
+            TRY(database_->run("INSERT INTO image_chains VALUES(?, ?, ?)",
+                               {image.name, static_cast<std::int64_t>(i), image.others[i].to_string()}));
+        }
         for (const Digest& blob : blobs) {
             TRY(database_->run("INSERT OR IGNORE INTO image_blobs VALUES(?, ?)", {image.name, blob.to_string()}));
         }
@@ -209,6 +217,9 @@ Result<std::optional<ImageRecord>> Store::find_image(const std::string& name) {
     const std::array<Value, 1> values = {name};
     TRY(database_->run("SELECT name, media_type, digest, size, config, chain, updated FROM images WHERE name = ?",
                        values, [&](const Row& row) { found = image_of(row); }));
+    if (!found) return found;
+    TRY(database_->run("SELECT chain FROM image_chains WHERE name = ? ORDER BY place", values,
+                       [&](const Row& row) { found->others.push_back(Chain::parse(row.text(0)).value_or(Chain{})); }));
     return found;
 }
 
@@ -217,6 +228,13 @@ Result<std::vector<ImageRecord>> Store::images() {
     TRY(database_->run(
         "SELECT name, media_type, digest, size, config, chain, updated FROM images ORDER BY updated DESC, name", {},
         [&](const Row& row) { all.push_back(image_of(row)); }));
+    std::map<std::string, std::vector<Chain>> others;
+    TRY(database_->run("SELECT name, chain FROM image_chains ORDER BY name, place", {}, [&](const Row& row) {
+        others[row.text(0)].push_back(Chain::parse(row.text(1)).value_or(Chain{}));
+    }));
+    for (auto& image : all) {
+        if (const auto found = others.find(image.name); found != others.end()) image.others = std::move(found->second);
+    }
     return all;
 }
 
@@ -224,6 +242,7 @@ Result<bool> Store::remove_image(const std::string& name) {
     bool removed = false;
     TRY(database_->transaction([&]() -> Result<> {
         TRY(database_->run("DELETE FROM image_blobs WHERE name = ?", {name}));
+        TRY(database_->run("DELETE FROM image_chains WHERE name = ?", {name}));
         TRY(database_->run("DELETE FROM images WHERE name = ?", {name}));
         removed = database_->changes() > 0;
         return {};

@@ -108,8 +108,10 @@ struct LayerBlob {
 struct ImageRecord {
     std::string name;  // canonical; "" = known by its digest only
     oci::Descriptor target;
-    Digest config;  // of the image for this machine; empty for an index without one
-    Chain chain;    // its layers; empty when not known here
+    // Of the image for this machine; of an index without one, the first. Empty when none is known here.
+    Digest config;
+    Chain chain;                // its layers; empty when not known here
+    std::vector<Chain> others;  // layers of an index's images for other machines, as far as they are kept here
     Timestamp updated{};
 };
 
