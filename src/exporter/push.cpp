@@ -104,8 +104,7 @@ Result<> push_image(Packer& packer, registry::Registry& registry, const PackedRe
                     const std::vector<oci::Reference>& names, PushName by, VertexProgress& progress, const Stop& stop) {
     std::vector<PackedLayer> layers;
     for (const auto& image : result.images) layers.insert(layers.end(), image.layers.begin(), image.layers.end());
-    const Pushing pushing{
-        .packer = packer, .registry = registry, .layers = layers, .progress = progress, .stop = stop};
+    const Pushing pushing{.packer = packer, .registry = registry, .layers = layers, .progress = progress, .stop = stop};
     for (const auto& name : names) {
         if (by == PushName::digest && !name.tag().empty()) {
             return Error(bad_input("can't push tagged ref {} by digest", name.canonical()))
