@@ -301,6 +301,9 @@ class Run:
     def do_state(self, rest):
         """state NAME: use another state directory from here on."""
         self.env["COOPER_ROOT"] = str(self.work / rest.strip())
+        if self.daemon and self.daemon.process:
+            self.do_daemon("stop", True)
+            self.do_daemon("start", True)
         for need in self.scenario.needs:
             if (archive := self.base_images / f"{need}.tar").exists():
                 self.command([str(self.program), "load", "-q", "-i", str(archive)], True)
@@ -459,6 +462,8 @@ def run_one(path, args, shared, base_images):
             return path, "skip", reason
         run = Run(scenario, args.cooper, shared, base_images)
         run.lay_out()
+        if args.daemon:
+            run.do_daemon("start", True)
         for number, line in scenario.steps:
             try:
                 run.step(line)
@@ -486,6 +491,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--keep", action="store_true", help="keep the work folders")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--daemon", action="store_true", help="builds are made by a cooperd of each scenario's own")
     parser.add_argument("paths", nargs="+", type=Path)
     args = parser.parse_args()
     files = sorted(f for p in args.paths for f in ([p] if p.is_file() else p.rglob("*.scn")))

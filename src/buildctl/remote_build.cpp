@@ -1,7 +1,9 @@
 #include "buildctl/remote_build.hpp"
 
 #include "base/text.hpp"
+#include "buildctl/log_tails.hpp"
 #include "codec/base64.hpp"
+#include "codec/go_json.hpp"
 #include "codec/sha256.hpp"
 #include "session/layout_index.hpp"
 
@@ -145,6 +147,11 @@ bool is_true(std::string_view text) {
 
 Result<> add_exporters(Job& job, const BuildRequest& request) {
     const std::string names = join(request.tags, ",");
+    // An image with a name stays at the daemon, whatever else becomes of it. First: of several exporters
+    // the last one's digest is the answer.
+    const auto is_image = [](const engine::ExportSpec& spec) { return spec.type == "image"; };
+    if (!names.empty() && std::ranges::none_of(request.exports, is_image))
+        TRY(add_exporter(job, {"image", {{"name", names}}}, ""));
     for (const auto& spec : request.exports) {
         if (spec.type == "cacheonly") continue;
         client::TypedAttributes exporter{.type = spec.type, .attrs = spec.attrs};
@@ -153,7 +160,6 @@ Result<> add_exporters(Job& job, const BuildRequest& request) {
         }
         TRY(add_exporter(job, std::move(exporter), spec.dest));
     }
-    if (request.exports.empty() && !names.empty()) TRY(add_exporter(job, {"image", {{"name", names}}}, ""));
     return {};
 }
 
@@ -188,7 +194,10 @@ Result<engine::BuildResponse> DaemonBuilder::build(const cli::RemoteAddress& add
                                                    ProgressSink& progress, const Stop& stop) {
     Job job = TRY(to_job(request));
     const client::ConnectOptions daemon{.address = address.address, .tls = tls_of_directory(address.tls_dir)};
-    const client::Attributes answer = TRY(run_job(job, daemon, progress, stop));
+    LogTails tails(progress);
+    const auto result = run_job(job, daemon, tails, stop);
+    if (!result) return tails.add_to(result.error());
+    const client::Attributes& answer = *result;
     engine::BuildResponse response;
     response.ref = job.spec.ref;
     if (job.ask) {
@@ -210,6 +219,7 @@ Result<engine::BuildResponse> DaemonBuilder::build(const cli::RemoteAddress& add
         response.names = split(found->second, ',');
     }
     response.metadata = metadata_values(answer);
+    codec::append_go_json_string(response.metadata["buildx.build.ref"], job.spec.ref);
     return response;
 }
 

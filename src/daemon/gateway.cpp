@@ -326,7 +326,8 @@ public:
         });
     }
 
-    grpc::Status ExecProcess(grpc::ServerContext* context, detail::ExecMessages* messages) override {
+    grpc::Status ExecProcess(grpc::ServerContext* context,
+                             grpc::ServerReaderWriter<wire::ExecMessage, wire::ExecMessage>* messages) override {
         return serve(*context, [&](Conversation& conversation, const Stop& stop) {
             return detail::ExecStream(conversation, *messages).serve(stop);
         });

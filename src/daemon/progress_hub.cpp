@@ -135,7 +135,8 @@ void BuildProgress::append_vertex(State& state, const VertexEvent& event) {
 }
 
 void BuildProgress::tell(State& state, VertexEvent event) {
-    if (event.cancelled && event.error.empty()) event.error = "context canceled";
+    // Clients know it by these words.
+    if (event.cancelled) event.error = "context canceled";
     Step& step = state.steps[event.digest];
     if (event.started) {
         // Inputs that nobody had to look at are cached as of now.

@@ -83,7 +83,8 @@ private:
         const std::size_t at = spec.rfind('@');
         if (at == std::string::npos) return bad_input("oci-layout reference {} has no digest", quoted(spec));
         const Digest digest = TRY_CONTEXT(Digest::parse(spec.substr(at + 1)), "oci-layout reference {}", quoted(spec));
-        const std::string store = spec.substr(0, at);
+        // STORE or STORE:TAG; which image it is the digest says.
+        const std::string store = spec.substr(0, std::min(at, spec.find(':')));
         if (store.empty()) return bad_input("oci-layout reference {} has no name", quoted(spec));
         // The name is only for people; the store is named beside it.
         const oci::Reference named = TRY(oci::Reference::parse_untagged(context_.name));

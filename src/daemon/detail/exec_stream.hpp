@@ -12,8 +12,8 @@
 
 namespace cooper::daemon::detail {
 
-using ExecMessages =
-    grpc::ServerReaderWriter<moby::buildkit::v1::frontend::ExecMessage, moby::buildkit::v1::frontend::ExecMessage>;
+using ExecMessages = grpc::ServerReaderWriterInterface<moby::buildkit::v1::frontend::ExecMessage,
+                                                       moby::buildkit::v1::frontend::ExecMessage>;
 
 class ExecStream {
 public:

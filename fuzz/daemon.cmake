@@ -1,0 +1,1 @@
+cooper_fuzzer(gateway gateway.cpp cooper_daemon)
