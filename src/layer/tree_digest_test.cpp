@@ -186,7 +186,7 @@ TEST_F(TreeDigestTest, DoubleStarAndLinkedBase) {
 
 TEST_F(TreeDigestTest, SelectorsAreJoinedAndScratchIsEmpty) {
     make({"foo=data0"});
-    TreeDigester digester(live(), {}, 2);
+    TreeDigester digester(chain(), {}, 2);
     const std::vector<ContentSelector> two{{.path = "foo"}, {.path = "/"}};
     const std::string whole = plain("/");
     EXPECT_EQ(digester.digest_all(two, {})->to_string(),
