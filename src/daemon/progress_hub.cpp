@@ -138,6 +138,8 @@ void BuildProgress::tell(State& state, VertexEvent event) {
     // Clients know it by these words.
     if (event.cancelled) event.error = "context canceled";
     Step& step = state.steps[event.digest];
+    // Clients know a stretch of work by when it began, and wait for the end of each they were told of.
+    if (event.started && step.last.started && !step.last.completed) event.started = step.last.started;
     if (event.started) {
         // Inputs that nobody had to look at are cached as of now.
         for (const auto& input : event.inputs) {

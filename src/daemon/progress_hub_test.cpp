@@ -49,6 +49,21 @@ struct Fixture : testing::Test {
     }
 };
 
+TEST_F(Fixture, AStretchThatWasBegunIsTheOneThatEnds) {
+    auto progress = *hub->open("a");
+    const VertexEvent begun = started("one");
+    progress->emit(begun);
+    clock.advance(std::chrono::seconds(5));
+    VertexEvent ended = started("one");  // says to have begun later
+    ended.completed = clock.now();
+    progress->emit(ended);
+    hub->close("a");
+    const auto all = read_all(*progress);
+    ASSERT_EQ(all.vertexes_size(), 2);
+    EXPECT_EQ(all.vertexes(1).started().seconds(), all.vertexes(0).started().seconds());
+    EXPECT_TRUE(all.vertexes(1).has_completed());
+}
+
 TEST_F(Fixture, WhoeverComesLateIsToldEverything) {
     auto progress = *hub->open("a");
     progress->emit(started("one"));

@@ -77,51 +77,36 @@ Error no_dockerfile(const std::string& filename) {
         .with_hint("name the file with -f, or run the command in the directory that has it");
 }
 
-class FileReader {
-public:
-    virtual ~FileReader() = default;
-    virtual Result<std::optional<std::string>> read(const std::string& path, std::size_t limit) = 0;
-};
-
-class LocalReader final : public FileReader {
-public:
-    LocalReader(frontend::Bridge& bridge, std::string name, std::string log_name, Stop stop)
-        : bridge_(bridge), name_(std::move(name)), log_name_(std::move(log_name)), stop_(std::move(stop)) {}
-    Result<std::optional<std::string>> read(const std::string& path, std::size_t limit) override {
-        return bridge_.read_local_file(name_, path, limit, log_name_, stop_);
-    }
-
-private:
-    frontend::Bridge& bridge_;
-    std::string name_;
-    std::string log_name_;
-    Stop stop_;
-};
-
-class StateReader final : public FileReader {
-public:
-    StateReader(frontend::Bridge& bridge, llb::Definition definition, Stop stop)
-        : bridge_(bridge), definition_(std::move(definition)), stop_(std::move(stop)) {}
-    Result<std::optional<std::string>> read(const std::string& path, std::size_t limit) override {
-        return bridge_.read_file_of(definition_, path, limit, stop_);
-    }
-
-private:
-    frontend::Bridge& bridge_;
-    llb::Definition definition_;
-    Stop stop_;
-};
-
 // One byte more than there may be: parse() says where it is too large.
-Result<> read_dockerfile(BuildSource& source, FileReader& reader) {
-    auto text = TRY(reader.read(source.filename, kMaxFile + 1));
-    if (!text) {
-        const std::string other = lower_sibling(source.filename);
-        if (!other.empty()) text = TRY(reader.read(other, kMaxFile + 1));
-    }
+Result<> read_remote_dockerfile(BuildSource& source, const llb::Definition& definition, frontend::Bridge& bridge,
+                                const Stop& stop) {
+    auto text = TRY(bridge.read_file_of(definition, source.filename, kMaxFile + 1, stop));
+    if (const std::string other = lower_sibling(source.filename); !text && !other.empty())
+        text = TRY(bridge.read_file_of(definition, other, kMaxFile + 1, stop));
     if (!text) return no_dockerfile(source.filename);
     source.text = std::move(*text);
     return {};
+}
+
+Result<std::vector<std::string>> parse_ignore_file(const std::string& text, const std::string& path) {
+    if (text.size() > kMaxIgnoreFileBytes) {
+        return bad_input("{}: the file is larger than {} MiB", path, kMaxIgnoreFileBytes >> 20U);
+    }
+    return codec::read_ignore_file(text, path);
+}
+
+// The Dockerfile, and the text of the ignore file beside it.
+Result<std::optional<std::string>> read_local_dockerfile(BuildSource& source, const ContextOptions& options,
+                                                         frontend::Bridge& bridge, const Stop& stop) {
+    std::vector<std::string> paths = {source.filename, source.filename + ".dockerignore"};
+    if (std::string other = lower_sibling(source.filename); !other.empty()) paths.push_back(std::move(other));
+    auto texts = TRY(bridge.read_local_files(options.local_dockerfile, paths,
+                                             std::max<std::size_t>(kMaxFile, kMaxIgnoreFileBytes) + 1,
+                                             internal_name("load build definition from " + source.filename), stop));
+    std::optional<std::string>& text = texts[0] || texts.size() < 3 ? texts[0] : texts[2];
+    if (!text) return no_dockerfile(source.filename);
+    source.text = std::move(*text);
+    return std::move(texts[1]);
 }
 
 }  // namespace
@@ -129,12 +114,10 @@ Result<> read_dockerfile(BuildSource& source, FileReader& reader) {
 Result<std::optional<std::vector<std::string>>> load_ignore_file(frontend::Bridge& bridge,
                                                                  const std::string& local_name, const std::string& path,
                                                                  const std::string& log_name, Stop stop) {
-    const auto text = TRY(bridge.read_local_file(local_name, path, kMaxIgnoreFileBytes + 1, log_name, std::move(stop)));
-    if (!text) return std::optional<std::vector<std::string>>();
-    if (text->size() > kMaxIgnoreFileBytes) {
-        return bad_input("{}: the file is larger than {} MiB", path, kMaxIgnoreFileBytes >> 20U);
-    }
-    return std::optional(TRY(codec::read_ignore_file(*text, path)));
+    const auto texts =
+        TRY(bridge.read_local_files(local_name, {path}, kMaxIgnoreFileBytes + 1, log_name, std::move(stop)));
+    if (!texts[0]) return std::optional<std::vector<std::string>>();
+    return std::optional(TRY(parse_ignore_file(*texts[0], path)));
 }
 
 std::string internal_name(std::string_view name) { return "[internal] " + std::string(name); }
@@ -170,23 +153,18 @@ Result<BuildSource> load_build_source(const ContextOptions& options, const llb::
         dockerfile_state = remote;
         source.context.remote = options.subdir.empty() ? *remote : scope(*remote, options.subdir);
     }
+    std::optional<std::string> beside;
     if (options.dockerfile_text) {
         source.text = *options.dockerfile_text;
     } else if (dockerfile_state && !options.force_local_dockerfile) {
-        StateReader reader(bridge, TRY(llb::marshal_definition(*dockerfile_state, platform)), stop);
-        TRY(read_dockerfile(source, reader));
+        TRY(read_remote_dockerfile(source, TRY(llb::marshal_definition(*dockerfile_state, platform)), bridge, stop));
     } else {
-        LocalReader reader(bridge, options.local_dockerfile,
-                           internal_name("load build definition from " + source.filename), stop);
-        TRY(read_dockerfile(source, reader));
+        beside = TRY(read_local_dockerfile(source, options, bridge, stop));
     }
     if (source.context.remote) return source;
     // The ignore file beside the Dockerfile wins over the one of the context; they are not merged.
     std::optional<std::vector<std::string>> ignore;
-    if (!options.dockerfile_text) {
-        ignore = TRY(load_ignore_file(bridge, options.local_dockerfile, source.filename + ".dockerignore",
-                                      internal_name("load build definition from " + source.filename), stop));
-    }
+    if (beside) ignore = TRY(parse_ignore_file(*beside, source.filename + ".dockerignore"));
     if (!ignore) {
         ignore = TRY(load_ignore_file(bridge, options.local_context, ".dockerignore",
                                       internal_name("load .dockerignore"), stop));

@@ -42,13 +42,17 @@ public:
         log.push_back(log_name);
         return frontend::ResolvedImage{layout.reference, digest(), images.at("docker.io/library/alpine:3")};
     }
-    Result<std::optional<std::string>> read_local_file(const std::string& local_name, const std::string& path,
-                                                       std::size_t /*limit*/, const std::string& log_name,
-                                                       Stop /*stop*/) override {
+    Result<std::vector<std::optional<std::string>>> read_local_files(const std::string& local_name,
+                                                                     const std::vector<std::string>& paths,
+                                                                     std::size_t /*limit*/, const std::string& log_name,
+                                                                     Stop /*stop*/) override {
         log.push_back(log_name);
-        const auto found = files.find(local_name + ":" + path);
-        if (found == files.end()) return std::nullopt;
-        return found->second;
+        std::vector<std::optional<std::string>> texts;
+        for (const auto& path : paths) {
+            const auto found = files.find(local_name + ":" + path);
+            texts.push_back(found == files.end() ? std::nullopt : std::optional(found->second));
+        }
+        return texts;
     }
     Result<std::optional<std::string>> read_file_of(const llb::Definition& definition, const std::string& path,
                                                     std::size_t /*limit*/, Stop /*stop*/) override {

@@ -22,10 +22,12 @@ public:
                                                        const std::string& /*log_name*/, Stop /*stop*/) override {
         return fail(Code::not_found, Blame::user, "{}: not found", layout.reference);
     }
-    Result<std::optional<std::string>> read_local_file(const std::string& /*local_name*/, const std::string& /*path*/,
-                                                       std::size_t /*limit_bytes*/, const std::string& /*log_name*/,
-                                                       Stop /*stop*/) override {
-        return std::nullopt;
+    Result<std::vector<std::optional<std::string>>> read_local_files(const std::string& /*local_name*/,
+                                                                     const std::vector<std::string>& paths,
+                                                                     std::size_t /*limit_bytes*/,
+                                                                     const std::string& /*log_name*/,
+                                                                     Stop /*stop*/) override {
+        return std::vector<std::optional<std::string>>(paths.size());
     }
     Result<std::optional<std::string>> read_file_of(const llb::Definition& /*definition*/, const std::string& /*path*/,
                                                     std::size_t /*limit_bytes*/, Stop /*stop*/) override {

@@ -156,7 +156,15 @@ Result<> LocalEngine::collect_garbage() {
     return {};
 }
 
+Result<> LocalEngine::release_if_idle() {
+    // Under the lock, so that no build begins meanwhile.
+    auto live = live_jobs_.lock();
+    if (*live > 0) return {};
+    return store_->release_holds();
+}
+
 Result<std::vector<UsageRow>> LocalEngine::disk_usage() {
+    TRY(release_if_idle());
     std::vector<UsageRow> rows;
     for (const auto& record : TRY(store_->usage())) rows.push_back(row_of(record));
     return rows;
@@ -185,6 +193,7 @@ Result<PruneResponse> LocalEngine::prune(const PruneRequest& request) {
             return bad_input("unknown filter {}{}", quoted(key), near ? ", did you mean " + *near + "?" : "");
         }
     }
+    TRY(release_if_idle());
     PruneResponse response;
     for (const auto& record : TRY(store_->prune(options))) {
         response.freed_bytes += record.size_bytes;

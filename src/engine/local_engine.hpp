@@ -2,6 +2,7 @@
 // they are needed; destruction goes the other way.
 #pragma once
 
+#include "base/guarded.hpp"
 #include "engine/engine.hpp"
 #include "engine/solver_store.hpp"
 #include "exporter/packer.hpp"
@@ -60,6 +61,8 @@ private:
     Result<run::Executor*> executor();
     // One solver for all builds of this process, so that they share work.
     solver::Solver& solver();
+    // A process that serves for weeks does not keep all it ever used: with no build under way nothing is in use.
+    Result<> release_if_idle();
     // Removes what was used longest ago when the state is larger than the configuration allows. One
     // cheap question when it is not.
     Result<> collect_garbage();
@@ -71,6 +74,7 @@ private:
                                             source::ImageResolve mode, VertexProgress& progress, Stop stop);
 
     SystemClock clock_;
+    Guarded<std::size_t> live_jobs_{0};
     Config config_;
     std::unique_ptr<store::Store> store_;
     http::Client http_;

@@ -44,6 +44,7 @@ llb::Platform to_llb(const oci::Platform& platform) {
 
 LocalJob::LocalJob(LocalEngine& engine, JobOptions options, ProgressSink& progress)
     : engine_(engine),
+      presence_(engine.live_jobs_),
       options_(std::move(options)),
       progress_(progress),
       workshop_(std::make_shared<Workshop>(engine, options_.session, options_.find_session,
@@ -406,48 +407,51 @@ Result<std::optional<std::string>> start_of(const snapshot::Tree& tree, const st
 
 }  // namespace
 
-Result<std::optional<std::string>> LocalJob::read_local_file(const std::string& local_name, const std::string& path,
-                                                             std::size_t limit_bytes, const std::string& log_name,
-                                                             Stop stop) {
-    if (const store::Chain* chain = workshop_->local_chain(local_name)) {
-        Activity activity(progress_, engine_.clock_, log_name);
-        const auto tree = TRY(workshop_->trees().tree(ops::make_result(*chain), activity.progress(), stop));
-        auto text = start_of(*tree, path, limit_bytes);
-        if (text) activity.done();
-        return text;
-    }
-    session::LocalRequest request;
-    request.name = local_name;
-    request.include = {path};
-    request.follow_paths = {path};
-    request.shared_key = "file:" + local_name;
-    const auto read = [&](VertexProgress& progress) -> Result<std::string> {
-        const auto files = TRY(session().local_files(request, progress, stop));
-        const auto root = TRY_CONTEXT(sys::RootedDir::open_host(files->host_path()), "build context");
-        return start_of(root, path, limit_bytes);
-    };
-    if (session().id().empty()) {
-        // Where nothing is transferred there is nothing to show but what was found.
-        NullProgress silent;
-        VertexProgress progress(silent, Digest{}, engine_.clock_);
-        auto text = read(progress);
-        if (!text && text.error().code() == Code::not_found) return std::optional<std::string>{};
-        if (!text) return text.error();
-        Activity activity(progress_, engine_.clock_, log_name);
-        activity.progress().status("transferring " + local_name, "transferring " + local_name + ":",
-                                   static_cast<std::int64_t>(text->size()), 0, true);
-        activity.done();
-        return std::optional<std::string>(std::move(*text));
-    }
+Result<std::vector<std::optional<std::string>>> LocalJob::read_local_files(const std::string& local_name,
+                                                                           const std::vector<std::string>& paths,
+                                                                           std::size_t limit_bytes,
+                                                                           const std::string& log_name, Stop stop) {
     Activity activity(progress_, engine_.clock_, log_name);
-    auto text = read(activity.progress());
-    if (!text && text.error().code() != Code::not_found) {
-        activity.fail(text.error());
-        return text.error();
+    std::vector<std::optional<std::string>> texts;
+    const auto read = [&]() -> Result<> {
+        if (const store::Chain* chain = workshop_->local_chain(local_name)) {
+            const auto tree = TRY(workshop_->trees().tree(ops::make_result(*chain), activity.progress(), stop));
+            for (const auto& path : paths) texts.push_back(TRY(start_of(*tree, path, limit_bytes)));
+            return {};
+        }
+        session::LocalRequest request;
+        request.name = local_name;
+        request.include = paths;
+        request.follow_paths = paths;
+        request.shared_key = "file:" + local_name;
+        const auto files = session().local_files(request, activity.progress(), stop);
+        if (!files && files.error().code() == Code::not_found) {
+            texts.resize(paths.size());
+            return {};
+        }
+        if (!files) return files.error();
+        const auto root = TRY_CONTEXT(sys::RootedDir::open_host((*files)->host_path()), "build context");
+        std::int64_t total = 0;
+        for (const auto& path : paths) {
+            auto text = start_of(root, path, limit_bytes);
+            if (!text && text.error().code() != Code::not_found) return text.error();
+            if (text) total += static_cast<std::int64_t>(text->size());
+            texts.push_back(text ? std::optional(std::move(*text)) : std::nullopt);
+        }
+        // A session of this process transfers nothing, and says nothing of it.
+        if (session().id().empty()) {
+            const std::string what = "transferring " + local_name;
+            activity.progress().status(what, what + ":", total, 0, true);
+        }
+        return {};
+    };
+    const Result<> done = read();
+    if (!done) {
+        activity.fail(done.error());
+        return done.error();
     }
     activity.done();
-    if (!text) return std::optional<std::string>{};
-    return std::optional<std::string>(std::move(*text));
+    return texts;
 }
 
 Result<std::optional<std::string>> LocalJob::read_file_of(const llb::Definition& definition, const std::string& path,

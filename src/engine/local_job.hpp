@@ -68,9 +68,10 @@ private:
                                                          Stop stop) override;
     Result<frontend::ResolvedImage> resolve_oci_layout(const frontend::OciLayout& layout, const llb::Platform& platform,
                                                        const std::string& log_name, Stop stop) override;
-    Result<std::optional<std::string>> read_local_file(const std::string& local_name, const std::string& path,
-                                                       std::size_t limit_bytes, const std::string& log_name,
-                                                       Stop stop) override;
+    Result<std::vector<std::optional<std::string>>> read_local_files(const std::string& local_name,
+                                                                     const std::vector<std::string>& paths,
+                                                                     std::size_t limit_bytes,
+                                                                     const std::string& log_name, Stop stop) override;
     Result<std::optional<std::string>> read_file_of(const llb::Definition& definition, const std::string& path,
                                                     std::size_t limit_bytes, Stop stop) override;
     Result<std::optional<frontend::ContextStat>> stat_of(const llb::Definition& definition, const std::string& path,
@@ -120,7 +121,20 @@ private:
     Result<exporter::PackedResult> pack_result(Exporting& exporting);
     Result<> export_image(Exporting& exporting);
 
+    // Counts the job as under way from before its first use of the store until after its last.
+    class Presence {
+    public:
+        explicit Presence(Guarded<std::size_t>& count) : count_(count) { ++*count_.lock(); }
+        ~Presence() { --*count_.lock(); }
+        Presence(const Presence&) = delete;
+        Presence& operator=(const Presence&) = delete;
+
+    private:
+        Guarded<std::size_t>& count_;
+    };
+
     LocalEngine& engine_;
+    Presence presence_;
     JobOptions options_;
     ProgressSink& progress_;
     std::shared_ptr<Workshop> workshop_;

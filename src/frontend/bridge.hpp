@@ -57,11 +57,13 @@ public:
     virtual Result<ResolvedImage> resolve_oci_layout(const OciLayout& layout, const llb::Platform& platform,
                                                      const std::string& log_name, Stop stop) = 0;
 
-    // A file of a local context by its name on the session ("context", "dockerfile", a named one);
-    // nullopt when it does not exist. Of a larger file the first limit_bytes. `log_name` as above.
-    virtual Result<std::optional<std::string>> read_local_file(const std::string& local_name, const std::string& path,
-                                                               std::size_t limit_bytes, const std::string& log_name,
-                                                               Stop stop) = 0;
+    // Files of a local context by its name on the session ("context", "dockerfile", a named one), in one step;
+    // nullopt for one that does not exist. Of a larger file the first limit_bytes. `log_name` as above.
+    virtual Result<std::vector<std::optional<std::string>>> read_local_files(const std::string& local_name,
+                                                                             const std::vector<std::string>& paths,
+                                                                             std::size_t limit_bytes,
+                                                                             const std::string& log_name,
+                                                                             Stop stop) = 0;
     // The same of what a definition (git, http, image) builds to.
     virtual Result<std::optional<std::string>> read_file_of(const llb::Definition& definition, const std::string& path,
                                                             std::size_t limit_bytes, Stop stop) = 0;

@@ -207,6 +207,14 @@ Result<bool> Store::hold(const Chain& chain) {
     return complete;
 }
 
+Result<> Store::release_holds() {
+    auto lease = lease_.lock();
+    if (lease->name.empty() || lease->held.empty()) return {};
+    TRY(database_->run("DELETE FROM holds WHERE lease = ?", {lease->name}));
+    lease->held.clear();
+    return {};
+}
+
 Result<bool> Store::exists(const Chain& chain) {
     for (const LayerId id : chain.layers) {
         if (known_.lock()->contains(id)) continue;

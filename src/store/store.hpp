@@ -222,6 +222,8 @@ public:
 
     // Holds all layers of a chain for this process and notes their use. False when one is gone.
     Result<bool> hold(const Chain& chain);
+    // Lets go of all that this process holds. Only when none of its builds is under way.
+    Result<> release_holds();
     // Whether all layers exist (no hold, from memory where possible).
     Result<bool> exists(const Chain& chain);
 

@@ -111,6 +111,20 @@ TEST_F(StoreTest, PruneKeepsWhatIsHeldOrNamed) {
     EXPECT_FALSE(store_->hold(Chain{{held}}).value());
 }
 
+TEST_F(StoreTest, WhatWasReleasedIsPruned) {
+    const LayerId layer = add_layer();
+    ASSERT_TRUE(store_->hold(Chain{{layer}}).value());
+    EXPECT_TRUE(store_->usage()->front().in_use);
+    ASSERT_TRUE(store_->release_holds());
+    EXPECT_FALSE(store_->usage()->front().in_use);
+    ASSERT_TRUE(store_->hold(Chain{{layer}}).value());  // and may be held again
+    EXPECT_TRUE(store_->prune({.all = true}).value().empty());
+    ASSERT_TRUE(store_->release_holds());
+    ASSERT_TRUE(store_->prune({.all = true}));
+    EXPECT_FALSE(is_there("layers/" + std::to_string(layer)));
+    EXPECT_FALSE(store_->hold(Chain{{layer}}).value());
+}
+
 TEST_F(StoreTest, DamagedDatabaseIsBegunAnew) {
     store_.reset();
     const sys::Fd file(::open((root_ + "/cooper.db").c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC));
