@@ -152,9 +152,9 @@ private:
             // containers and files of results until the exports are done.
             auto conversation = std::make_shared<Conversation>(*job, call.inputs);
             const Conversations::Entry entry(conversations_, request.ref(), conversation);
-            auto answer = conversation->wait(stop);
-            conversation.reset();  // also when it failed: the entry waits for whoever holds it
-            result = TRY(std::move(answer));
+            auto answered = conversation->wait(stop);
+            conversation.reset();  // the entry waits until nobody holds it
+            result = TRY(std::move(answered));
             return finish(*job, result, exports, response, stop);
         }
         return finish(*job, result, exports, response, stop);

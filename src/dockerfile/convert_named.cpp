@@ -83,8 +83,8 @@ private:
         const std::size_t at = spec.rfind('@');
         if (at == std::string::npos) return bad_input("oci-layout reference {} has no digest", quoted(spec));
         const Digest digest = TRY_CONTEXT(Digest::parse(spec.substr(at + 1)), "oci-layout reference {}", quoted(spec));
-        // STORE or STORE:TAG; which image it is the digest says.
-        const std::string store = spec.substr(0, std::min(at, spec.find(':')));
+        // A tag between name and digest says nothing more.
+        const std::string store = spec.substr(0, std::min(at, spec.find(':', spec.rfind('/', at) + 1)));
         if (store.empty()) return bad_input("oci-layout reference {} has no name", quoted(spec));
         // The name is only for people; the store is named beside it.
         const oci::Reference named = TRY(oci::Reference::parse_untagged(context_.name));
@@ -171,7 +171,7 @@ Result<LoadedContext> load_named_context(const NamedContext& context, const Conv
 
 std::string session_of(const ConvertOptions& options, const std::string& local_name) {
     const auto found = options.local_session_ids.find(local_name);
-    return found == options.local_session_ids.end() ? std::string() : found->second;
+    return found == options.local_session_ids.end() ? options.session_id : found->second;
 }
 
 std::vector<std::string> follow_paths(const std::set<std::string>& used) {

@@ -68,6 +68,7 @@ bool is_own_frontend(const std::string& image) {
 Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Bridge& bridge, Stop stop) {
     FrontendOptions options = TRY(parse_frontend_options(request.options));
     options.convert.inputs = request.inputs;
+    options.convert.session_id = request.session_id;
     const oci::Platform host = oci::host_platform();
     BuildSource source = TRY(load_build_source(options.context, to_llb_platform(host), bridge, stop));
 

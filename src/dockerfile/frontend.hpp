@@ -18,6 +18,8 @@ struct FrontendRequest {
     std::map<std::string, llb::Definition> inputs;  // by name
     // Hears of every warning when it is found, also of a file that is then refused. May be empty.
     std::function<void(WarningEvent)> warn;
+    // Of the client whose local contexts are meant. The definition says so, as other builds may build upon it.
+    std::string session_id;
 };
 
 struct FrontendAnswer {

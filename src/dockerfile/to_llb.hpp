@@ -58,6 +58,7 @@ struct ConvertOptions {
     std::map<std::string, std::string> input_metadata;     // by input: JSON with its image configuration
     std::map<std::string, std::string> local_shared_keys;  // by named context
     std::map<std::string, std::string> local_session_ids;  // by local context: another client has it
+    std::string session_id;                                // of the client that has all others; empty: whoever builds
 
     std::vector<llb::HostIp> extra_hosts;
     llb::NetMode network = llb::NetMode::unset;
