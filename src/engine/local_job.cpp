@@ -264,7 +264,8 @@ Result<FrontendResult> LocalJob::call_dockerfile(const SolveCall& call, const St
         caches.push_back({std::move(cache.type), std::move(cache.attrs)});
     import_caches(caches, stop);
     const auto warn = [this](WarningEvent warning) { progress_.emit(std::move(warning)); };
-    dockerfile::FrontendAnswer answer = TRY(dockerfile::run_frontend({call.options, call.inputs, warn, session().id()}, *this, stop));
+    dockerfile::FrontendAnswer answer =
+        TRY(dockerfile::run_frontend({call.options, call.inputs, warn, session().id()}, *this, stop));
     if (answer.forward_to) {
         SolveCall forwarded = call;
         forwarded.frontend = "gateway.v0";
