@@ -1,4 +1,4 @@
-// Arguments every Dockerfile has without saying so (dockerfile.md §9), and what FROM scratch begins with.
+// Arguments every Dockerfile has without saying so, and what FROM scratch begins with.
 #pragma once
 
 #include "llb/state.hpp"

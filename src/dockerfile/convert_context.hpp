@@ -1,4 +1,4 @@
-// Where a build comes from: the Dockerfile, its context and the ignore file (dockerfile.md §12, §13).
+// Where a build comes from: the Dockerfile, its context and the ignore file.
 // Blocks on `bridge`.
 #pragma once
 

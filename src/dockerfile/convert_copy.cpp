@@ -1,4 +1,4 @@
-// COPY and ADD: local files, other stages, here-documents, URLs and git (dockerfile.md §6).
+// COPY and ADD: local files, other stages, here-documents, URLs and git.
 #include "base/text.hpp"
 #include "codec/path_match.hpp"
 #include "dockerfile/convert_context.hpp"

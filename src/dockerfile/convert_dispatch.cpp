@@ -88,7 +88,7 @@ Result<std::vector<std::string>> Dispatcher::expand_words(std::string_view word)
     return words;
 }
 
-// Backslash whatever the escape directive says, quotes untouched (D165).
+// Backslash whatever the escape directive says, quotes untouched.
 Result<std::string> Dispatcher::expand_heredoc(std::string_view body) {
     return expand_with(ShellLex('\\', {.skip_quotes = true}), body);
 }

@@ -1,5 +1,5 @@
 // Named contexts: what `--build-context NAME=VALUE` puts in place of an image or a stage
-// (dockerfile.md §14, D192, D223-D229). Blocks on `bridge`.
+// Blocks on `bridge`.
 #pragma once
 
 #include "dockerfile/to_llb.hpp"
@@ -33,10 +33,10 @@ struct LoadedContext {
 [[nodiscard]] Result<LoadedContext> load_named_context(const NamedContext& context, const ConvertOptions& options,
                                                        const UsedPaths& paths, frontend::Bridge& bridge, Stop stop);
 
-// The client that has a local context; empty: the one that asked for the build (D220).
+// The client that has a local context; empty: the one that asked for the build.
 [[nodiscard]] std::string session_of(const ConvertOptions& options, const std::string& local_name);
 
-// D159: relative, sorted; empty when everything is needed.
+// Relative, sorted; empty when everything is needed.
 [[nodiscard]] std::vector<std::string> follow_paths(const std::set<std::string>& used);
 
 // Environment, directory and platform of an image put on a state, as BuildKit's WithImageConfig.

@@ -1,4 +1,4 @@
-// Outline: what a build of one target takes: arguments, secrets, SSH agents (dockerfile.md D254). Collected
+// Outline: what a build of one target takes: arguments, secrets, SSH agents. Collected
 // while instructions are converted: of the arguments before the first FROM only those that a stage uses.
 // Pure; one thread.
 #pragma once

@@ -1,4 +1,4 @@
-// RUN: the command, its mounts, secrets, agents, network and limits (dockerfile.md §4 RUN, §5, §7).
+// RUN: the command, its mounts, secrets, agents, network and limits.
 #include "base/text.hpp"
 #include "dockerfile/convert_context.hpp"
 #include "dockerfile/convert_dispatch.hpp"

@@ -1,5 +1,5 @@
 // The comments at the top of a file that steer how it is read: "# syntax=", "# escape=", "# check="
-// (dockerfile.md §2). Pure, any thread.
+// Pure, any thread.
 #pragma once
 
 #include "base/result.hpp"
@@ -33,7 +33,7 @@ private:
     int line_ = 0;
 };
 
-// Which frontend a file asks for (D021): "# syntax=", "// syntax=", or a JSON object's "syntax"; a first
+// Which frontend a file asks for: "# syntax=", "// syntax=", or a JSON object's "syntax"; a first
 // line with "#!" is not looked at.
 struct SyntaxRequest {
     std::string image;         // the first word

@@ -1,4 +1,4 @@
-// The flags of one instruction: "--name", "--name=value" (dockerfile.md D029-D033).
+// The flags of one instruction: "--name", "--name=value".
 #pragma once
 
 #include "base/result.hpp"

@@ -1,5 +1,5 @@
 // The Dockerfile frontend as a client calls it: options by BuildKit's names in, definitions and metadata
-// out. dockerfile.md §12-§16.
+// out.
 #pragma once
 
 #include "dockerfile/to_llb.hpp"

@@ -1,4 +1,4 @@
-// The options of the Dockerfile frontend, by the names that BuildKit's clients send (dockerfile.md §15).
+// The options of the Dockerfile frontend, by the names that BuildKit's clients send.
 // Pure, any thread. A bad value is bad input in BuildKit's words; options of others are passed over.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Here-documents: the words that announce them (dockerfile.md §7). Their text is collected by parse().
+// Here-documents: the words that announce them. Their text is collected by parse().
 // The escape character of these words is always the backslash, whatever the file's directive says.
 // Pure, any thread.
 #pragma once

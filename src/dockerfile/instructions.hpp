@@ -1,5 +1,5 @@
 // The second door: nodes to instructions, and instructions to stages. What an instruction means is in
-// its type; words are not expanded yet (dockerfile.md §3-§6). Pure, any thread.
+// its type; words are not expanded yet. Pure, any thread.
 // Errors: bad_input, "dockerfile parse error on line N: …", with a SourceRange that has columns when the
 // mistake is one word.
 #pragma once

@@ -1,4 +1,4 @@
-// How the rest of an instruction's line is taken apart, by kind of instruction (dockerfile.md §3, §4).
+// How the rest of an instruction's line is taken apart, by kind of instruction.
 #pragma once
 
 #include "dockerfile/parse.hpp"

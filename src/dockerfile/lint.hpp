@@ -1,4 +1,4 @@
-// Linter: collects what the checks find, as "# check=" and its kin allow (dockerfile.md D026-D028, D203).
+// Linter: collects what the checks find, as "# check=" and its kin allow.
 // One per build; one thread.
 // Errors: bad_input for options that are none; failed_precondition when "error=true" and a check struck.
 #pragma once

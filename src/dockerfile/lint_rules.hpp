@@ -1,5 +1,5 @@
 // The checks of a Dockerfile: their names, descriptions, pages and messages. The first 22 are BuildKit's and
-// its to the letter (dockerfile.md §11); those whose names begin with "Cooper" are ours. Pure, any thread.
+// its to the letter; those whose names begin with "Cooper" are ours. Pure, any thread.
 #pragma once
 
 #include <cstdint>

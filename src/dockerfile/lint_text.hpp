@@ -1,4 +1,4 @@
-// The checks themselves (dockerfile.md §11). lint_text and lint_stages decide what text alone decides;
+// The checks themselves. lint_text and lint_stages decide what text alone decides;
 // lint_bases needs the global arguments; the others are called where conversion reaches an instruction, with what it
 // knows by then. BuildKit checks only stages it converts with the latter. One thread per Linter.
 #pragma once

@@ -1,4 +1,4 @@
-// RUN --mount=… (dockerfile.md §5).
+// RUN --mount=….
 #include "base/text.hpp"
 #include "dockerfile/csv.hpp"
 #include "dockerfile/instructions.hpp"

@@ -1,5 +1,5 @@
 // The first door: Dockerfile text to nodes, one per instruction, with continuation lines joined, comments
-// set aside and here-documents collected (dockerfile.md §1, §2, §7). Pure, any thread. Bounded: a line
+// set aside and here-documents collected. Pure, any thread. Bounded: a line
 // has at most 65535 bytes, a file at most kMaxFile and kMaxInstructions.
 // Errors: bad_input with the line, a SourceRange and an Excerpt. A mistake inside one instruction is kept
 // in its node, so that several can be told at once (see parse_stages).

@@ -1,4 +1,4 @@
-// ShellLex: the word expansion of Dockerfiles (dockerfile.md §8): quotes, escapes, $x and ${x…} with
+// ShellLex: the word expansion of Dockerfiles: quotes, escapes, $x and ${x…} with
 // the modifiers :- - :+ + :? ? # ## % %% / //, nested. Not a shell: no globbing, no commands.
 // Errors: bad_input, "failed to process "…": …". Pure, any thread.
 #pragma once

@@ -1,5 +1,5 @@
-// Subrequests: what clients ask of the frontend other than a build, by the id of their "requestid"
-// (dockerfile.md D253-D259). Answers are BuildKit's: "result.json", "result.txt", for checks
+// Subrequests: what clients ask of the frontend other than a build, by the id of their "requestid".
+// Answers are BuildKit's: "result.json", "result.txt", for checks
 // "result.statuscode", and "version"; there is no file tree. "frontend.convertllb" has only the JSON.
 #pragma once
 

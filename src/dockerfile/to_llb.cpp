@@ -166,7 +166,7 @@ private:
         return {};
     }
 
-    // D185: seconds since the epoch. The forms that ask a source for its time are refused, not ignored.
+    // Seconds since the epoch. The forms that ask a source for its time are refused, not ignored.
     Result<> resolve_epoch() {
         const std::string key = "SOURCE_DATE_EPOCH";
         std::optional<std::string> value;
@@ -195,7 +195,7 @@ private:
     StageState& add_state(std::unique_ptr<StageState> state) {
         StageState& stage = *state;
         states_.push_back(std::move(state));
-        // Names are compared as written here, and folded only where an instruction says --from (D043).
+        // Names are compared as written here, and folded only where an instruction says --from.
         if (const auto base = by_name_.find(stage.base_name); base != by_name_.end()) stage.base = base->second;
         if (!stage.stage.name.empty()) by_name_[to_lower(stage.stage.name)] = &stage;
         return stage;

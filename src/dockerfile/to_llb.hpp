@@ -1,6 +1,6 @@
 // The door from a Dockerfile to LLB: one platform of one build. Stages that the target does not need are
 // neither resolved nor converted. Operations, step names, history and image configuration are
-// BuildKit's (dockerfile.md D036-D199, D223-D230).
+// BuildKit's.
 //
 // Blocks on `bridge` only; images of reachable stages are asked for in parallel. Thread rules: one call
 // is one thread (plus those it starts and joins).
@@ -52,7 +52,7 @@ struct ConvertOptions {
     std::optional<std::vector<std::string>> no_cache;
 
     // NAME or NAME::PLATFORM = "docker-image://…", "local:NAME", "https://…", "git@…", "oci-layout://…",
-    // "input:NAME" (D223-D229).
+    // "input:NAME".
     std::map<std::string, std::string> named_contexts;
     std::map<std::string, llb::Definition> inputs;
     std::map<std::string, std::string> input_metadata;     // by input: JSON with its image configuration

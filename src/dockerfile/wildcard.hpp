@@ -1,5 +1,5 @@
 // Wildcards of ${name#pattern} and its kin: '*' and '?' match within a line, a backslash makes '*', '?',
-// '\', '}' and '/' ordinary; there are no brackets (dockerfile.md D172, D173). Works on characters, not
+// '\', '}' and '/' ordinary; there are no brackets. Works on characters, not
 // bytes. Pure, any thread. Bounded by a Budget, because text and pattern may be hostile.
 #pragma once
 

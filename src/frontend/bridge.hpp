@@ -1,6 +1,6 @@
 // Bridge: the questions a frontend asks the engine while it turns text into LLB. Implemented by the
 // engine (and by a fake in tests). Every method may be called from several threads at once and may
-// block; Stop is last. Also the vocabulary of build contexts (dockerfile.md §13, §14).
+// block; Stop is last. Also the vocabulary of build contexts.
 #pragma once
 
 #include "base/digest.hpp"

@@ -1,6 +1,6 @@
 // GitRef: a git repository as a Dockerfile or a command line names it:
 // "https://host/x.git#ref:subdir", "git@host:x.git?tag=v1", and for contexts the old "github.com/x/y".
-// dockerfile.md D153-D156, D213. Pure.
+// Pure.
 #pragma once
 
 #include "base/result.hpp"

@@ -1,5 +1,5 @@
-// The file operations of LLB's FileOp on a LayerBuilder, with fsutil's and BuildKit's rules (reference llb.md
-// L145-L167, dockerfile.md D132-D160): copy, mkdir, mkfile, rm, symlink; and the lookup of owners by name.
+// The file operations of LLB's FileOp on a LayerBuilder, with fsutil's and BuildKit's rules:
+// copy, mkdir, mkfile, rm, symlink; and the lookup of owners by name.
 #pragma once
 
 #include "base/stop.hpp"

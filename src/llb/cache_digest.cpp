@@ -103,7 +103,7 @@ std::string exec_json(ExecOp exec, const Platform& platform) {
 }
 
 // May what this mount shows be known by its content? Only if nothing outside the selected path can
-// get into a result (L181).
+// get into a result.
 Result<bool> is_content_cached(const Mount& mount, const std::string& selector) {
     const bool safe = mount.output == kSkipOutput || mount.readonly || selector == "/";
     switch (mount.content_cache) {

@@ -1,5 +1,5 @@
 // How an operation is cached, exactly as BuildKit does it: the sha256 of the operation as Go prints
-// it in JSON, and per input either "by definition only" or what of its content counts. llb.md §6.
+// it in JSON, and per input either "by definition only" or what of its content counts.
 // Sources are cached by what they resolve to; source_cache_digest wraps the string a source gives.
 // Pure, any thread.
 #pragma once
@@ -48,7 +48,7 @@ struct OpCacheInfo {
 // default, normalised. A source op is refused (use source_cache_digest).
 [[nodiscard]] Result<OpCacheInfo> cache_info(const Op& op, const Platform& platform);
 
-// L187: sha256("buildkit.source.v0:" + key).
+// sha256("buildkit.source.v0:" + key).
 [[nodiscard]] Digest source_cache_digest(std::string_view key);
 
 }  // namespace cooper::llb

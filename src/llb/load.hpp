@@ -1,6 +1,6 @@
 // The door from a Definition to a graph of validated operations. Inputs are resolved to indices,
 // cycles cannot occur (an operation names its inputs by hash, and unknown hashes are refused), names
-// are made. Bounded: kMaxOps operations, kMaxOpBytes each. Pure, any thread. llb.md L001-L020.
+// are made. Bounded: kMaxOps operations, kMaxOpBytes each. Pure, any thread.
 #pragma once
 
 #include "base/result.hpp"
@@ -42,10 +42,10 @@ struct Graph {
 // Only what the target needs is kept; operations nobody uses are validated all the same.
 [[nodiscard]] Result<Graph> load(const Definition& definition);
 
-// L009: what every operation must satisfy on its own (indices against op.inputs included).
+// What every operation must satisfy on its own (indices against op.inputs included).
 [[nodiscard]] Result<> validate(const Op& op);
 
-// L012; names of inputs for merge and diff.
+// Names of inputs for merge and diff.
 [[nodiscard]] std::string default_name(const Op& op, const std::vector<std::string>& input_names);
 
 }  // namespace cooper::llb

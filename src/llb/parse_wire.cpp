@@ -499,7 +499,7 @@ Result<> field_of(MergeOp& out, const WireField& field) {
     return get_index(out.inputs.emplace_back(), field);
 }
 
-// Whether lower and upper are there at all matters: leaving one out is an error (L009).
+// Whether lower and upper are there at all matters: leaving one out is an error.
 constexpr std::int64_t kAbsent = std::numeric_limits<std::int64_t>::min();
 
 Result<> field_of(DiffOp& out, const WireField& field) {

@@ -1,4 +1,4 @@
-// What every operation must satisfy on its own (llb.md L009), indices against its inputs included, so
+// What every operation must satisfy on its own, indices against its inputs included, so
 // that whoever executes it need not check again.
 #include "llb/load.hpp"
 

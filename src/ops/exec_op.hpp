@@ -14,7 +14,7 @@ struct ExecParts {
     llb::ExecOp op;
     llb::OpCacheInfo cache;
     std::string description;          // the vertex's name
-    bool clear_cache_mounts = false;  // --no-cache: cache mounts begin empty (L016)
+    bool clear_cache_mounts = false;  // --no-cache: cache mounts begin empty
     run::Resources resources;         // limits, of the step's metadata: no part of the key
     run::DeviceEdits devices;         // what its CDI devices come to
 };

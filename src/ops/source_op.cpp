@@ -20,7 +20,7 @@ public:
     LocalSourceOp(Environment& environment, SourceParts parts, std::string name)
         : environment_(environment), parts_(std::move(parts)), name_(std::move(name)) {}
 
-    // A directory of the user is never the same twice; what is read of it decides (L082).
+    // A directory of the user is never the same twice; what is read of it decides.
     Result<solver::CacheMapPart> cache_map(std::size_t /*index*/, solver::OpContext& /*context*/) override {
         solver::CacheMapPart part = part_of(parts_.vertex);
         part.map.ephemeral = true;

@@ -1,5 +1,5 @@
 // SourceOp as a solver::Op, by scheme: docker-image, oci-layout, local, http(s), git. What a source is
-// cached by is what it resolves to (reference/llb.md section 2, L187).
+// cached by is what it resolves to.
 #pragma once
 
 #include "llb/op.hpp"

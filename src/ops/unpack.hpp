@@ -1,4 +1,4 @@
-// ADD's unpacking of local archives into a layer (reference/llb.md L162, dockerfile.md D152).
+// ADD's unpacking of local archives into a layer.
 #pragma once
 
 #include "base/stop.hpp"

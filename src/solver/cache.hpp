@@ -3,7 +3,7 @@
 // A key has an opaque id. A vertex without inputs has the key root_key_id(op digest, output). A vertex
 // with inputs has a key that is reached over links: from a key of each input, over (input, output, op
 // digest, selector), to its id. One id may be reached from several keys of the same input (by its
-// definition, by its content). These are BuildKit's rules (reference/llb.md L189-L200), so that records
+// definition, by its content). These are BuildKit's rules, so that records
 // can be exchanged with it.
 #pragma once
 
@@ -106,7 +106,7 @@ inline constexpr std::int32_t kContentOutput = -1;
 
 // Shares a finished key; its last handle lets go of long chains without recursion.
 [[nodiscard]] SharedKey share_key(CacheKey key);
-// sha256 of "<digest>@<output>" (L189).
+// sha256 of "<digest>@<output>".
 [[nodiscard]] KeyId root_key_id(const Digest& digest, std::int32_t output);
 // One of the keys that an input is known by.
 struct InputKey {

@@ -41,7 +41,7 @@ Graph::Node& Graph::find_or_create(CachePolicy policy, const std::shared_ptr<con
     const bool ignore = policy == CachePolicy::ignore || vertex->options().ignore_cache;
     NodeKey key{vertex->digest(), ignore, vertex->options().scope};
     auto found = index_.find(key);
-    // A plain one may share work that is done anew anyway, not the other way round (L202).
+    // A plain one may share work that is done anew anyway, not the other way round.
     if (found == index_.end() && !ignore) found = index_.find({vertex->digest(), true, key.scope});
     if (found != index_.end()) {
         Node& node = *found->second;

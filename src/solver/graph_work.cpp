@@ -109,7 +109,7 @@ void Graph::take(Node& node, ContentDone outcome) {
 
 void Graph::take(Node& node, LoadDone outcome) {
     Edge& edge = *node.edges[outcome.output];
-    // A record that cannot be loaded, for whatever reason, is as good as none (L196).
+    // A record that cannot be loaded, for whatever reason, is as good as none.
     std::optional<SharedResult> result;
     if (outcome.result) result = std::move(*outcome.result);
     if (result) {
@@ -229,7 +229,7 @@ void Graph::take(Node& node, ExecuteDone outcome) {
     for (Node* follower : std::exchange(node.followers, {})) adopt(*follower, node);
 }
 
-// What was found by content is found by definition next time, without looking at contents (L191).
+// What was found by content is found by definition next time, without looking at contents.
 void Graph::learn(Edge& edge) {
     edge.learned = true;
     const EdgeState& s = edge.s;

@@ -335,7 +335,7 @@ void step(EdgeState& state, Event event, Actions& actions) {
 
 SharedKey execution_key(const EdgeState& state, std::int32_t output) {
     if (state.inputs.empty()) return make_root_key(state.map.digest, output, state.vertex, state.map.ephemeral);
-    // A key found without a usable record is completed rather than doubled (L190).
+    // A key found without a usable record is completed rather than doubled.
     if (output == state.output && !state.keys.empty()) {
         CacheKey parts = key_parts(state, output);
         parts.id = state.keys.front()->id;

@@ -6,7 +6,7 @@
 //
 // The way of an edge: follow the links from its inputs' keys (fast phase, definitions only); where an
 // input leads nowhere, ask that input for keys by content, then for its result to compute a content
-// digest (slow phase); load the newest record found; with none, execute. See reference/llb.md L189-L204.
+// digest (slow phase); load the newest record found; with none, execute.
 #pragma once
 
 #include "base/result.hpp"

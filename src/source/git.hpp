@@ -1,4 +1,4 @@
-// Git repositories as sources: a ref becomes a commit (llb.md L044 to L068), a commit becomes one layer
+// Git repositories as sources: a ref becomes a commit, a commit becomes one layer
 // with its files. Uses the system's git; one bare repository per remote is kept in <state>/git, shared
 // by all builds and processes under a lock. Any thread.
 #pragma once

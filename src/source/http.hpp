@@ -1,4 +1,4 @@
-// Files from http and https URLs as sources: one layer with one file (llb.md L069 to L077).
+// Files from http and https URLs as sources: one layer with one file.
 //
 // What a URL gave is remembered with its ETag and Last-Modified; a later build asks whether it changed,
 // and with a checksum asks nobody. Any thread.

@@ -125,7 +125,7 @@ private:
     std::size_t threads_;
 };
 
-// BuildKit's two cache keys of an image (llb.md L029, L030). The second is empty when the config names
+// BuildKit's two cache keys of an image. The second is empty when the config names
 // no layers.
 [[nodiscard]] Digest image_manifest_key(const ResolvedImage& image, const ImageRequest& request);
 [[nodiscard]] Digest image_config_key(const ResolvedImage& image, const ImageRequest& request);
