@@ -14,7 +14,7 @@
 
 namespace cooper::llb {
 
-// One path (or set of paths) of an input whose content is hashed (contenthash, llb.md §8).
+// One path (or set of paths) of an input whose content is hashed (contenthash).
 struct ContentSelector {
     std::string path;
     bool wildcard = false;

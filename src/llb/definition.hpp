@@ -1,6 +1,6 @@
 // Definition: a build as LLB carries it. The bytes of every operation (their sha256 is their name),
 // metadata that is outside that name, and where in which source file each came from.
-// A value. Last entry of `ops` is the terminal operation; an empty `ops` is scratch. llb.md §0, §1.
+// A value. Last entry of `ops` is the terminal operation; an empty `ops` is scratch.
 #pragma once
 
 #include "base/digest.hpp"

@@ -2,7 +2,7 @@
 // deterministic marshal gives (fields by number, map keys sorted, zero values left out), because the
 // sha256 of an operation's bytes is its identity. Reading skips unknown fields, bounds depth and
 // counts, and refuses bad UTF-8-independent framing only; meaning is checked by load.hpp.
-// Pure, any thread. Wire numbers: wire.md package pb.
+// Pure, any thread.
 #pragma once
 
 #include "llb/definition.hpp"

@@ -1,5 +1,5 @@
 // ExecOp as a solver::Op: runs one command in a container on its input chain and keeps what it wrote as
-// a layer. reference/llb.md section 3.
+// a layer.
 #pragma once
 
 #include "llb/cache_digest.hpp"

@@ -1,5 +1,5 @@
 // FileOp as a solver::Op: copies, directories, files, removals and links, done on layer directories
-// without mounting anything. reference/llb.md section 4.
+// without mounting anything.
 #pragma once
 
 #include "llb/cache_digest.hpp"

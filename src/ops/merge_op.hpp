@@ -1,5 +1,5 @@
 // MergeOp, DiffOp and PassthroughOp as solver::Ops: lists of layers put together and taken apart,
-// without touching a file. reference/llb.md section 5.
+// without touching a file.
 #pragma once
 
 #include "llb/cache_digest.hpp"

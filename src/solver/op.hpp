@@ -24,7 +24,7 @@ namespace cooper::solver {
 // itself waits for another build of the same solver: it has threads of its own.
 enum class PoolKind : std::uint8_t { cpu, io, exec, nested };
 
-// How one vertex is cached (reference/llb.md sections 6 and 7).
+// How one vertex is cached.
 struct CacheMap {
     struct Input {
         Digest selector;             // narrows what of the input matters; may be empty
