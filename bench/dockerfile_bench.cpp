@@ -24,13 +24,13 @@ std::string large_file(Shape shape) {
         text += fmt::format(
             "ARG NUMBER={0}\n"
             "ENV NAME_{1}=\"stage ${{NUMBER}}\" OTHER=${{NAME_{1}:-none}}\n"
-            "WORKDIR /work/$NUMBER\n"
+            "WORKDIR /stage/$NUMBER\n"
             "COPY --chown=1000:1000 src/{0}/*.c include ./\n"
             "RUN --mount=type=cache,target=/root/.cache,id=c$NUMBER \\\n"
             "    make -j4 && \\\n"
             "    make install\n",
             i, i % 20);
-        text += i == 0 ? "LABEL first=yes\n" : fmt::format("COPY --from=s{} /work/{} /from/\n", i - 1, i - 1);
+        text += i == 0 ? "LABEL first=yes\n" : fmt::format("COPY --from=s{} /stage/{} /from/\n", i - 1, i - 1);
         text += "CMD [\"/bin/sh\", \"-c\", \"echo done\"]\n";
     }
     return text;

@@ -132,47 +132,15 @@ private:
     bool unwanted_ = false;
 };
 
-class ReadContent final : public ByteSource {
+// The messages of a call as one stream of bytes: a Message has `data`, and check() says whether it may come now.
+template <typename Message, typename Check>
+class ReadMessages final : public ByteSource {
 public:
-    ReadContent(std::string session_id, std::unique_ptr<rpc::RawCall> call, std::uint64_t offset, Stop stop)
-        : session_id_(std::move(session_id)), call_(std::move(call)), offset_(offset), stop_(std::move(stop)) {}
-
-    Result<std::size_t> read(std::span<std::byte> buffer) override {
-        while (used_ == piece_.data().size()) {
-            const auto more = call_->read(message_);
-            if (!more) return seen_from_build(session_id_, more.error(), stop_);
-            if (!*more) return std::size_t{0};
-            used_ = 0;
-            if (!piece_.ParseFromString(message_)) {
-                return fail(Code::internal, Blame::world, "the client sends a malformed piece of a blob");
-            }
-            if (piece_.offset() < 0 || static_cast<std::uint64_t>(piece_.offset()) != offset_) {
-                return fail(Code::data_loss, Blame::world, "the client sends bytes from {} of a blob instead of {}",
-                            piece_.offset(), offset_);
-            }
-            offset_ += piece_.data().size();
-        }
-        const std::size_t size = std::min(buffer.size(), piece_.data().size() - used_);
-        std::copy_n(as_bytes(piece_.data()).begin() + static_cast<std::ptrdiff_t>(used_), size, buffer.begin());
-        used_ += size;
-        return size;
-    }
-
-private:
-    std::string session_id_;
-    std::unique_ptr<rpc::RawCall> call_;
-    std::uint64_t offset_;
-    Stop stop_;
-    std::string message_;
-    content::ReadContentResponse piece_;
-    std::size_t used_ = 0;
-};
-
-// The body of an upload.
-class ReadUpload final : public ByteSource {
-public:
-    ReadUpload(std::string session_id, std::unique_ptr<rpc::RawCall> call, Stop stop)
-        : session_id_(std::move(session_id)), call_(std::move(call)), stop_(std::move(stop)) {}
+    ReadMessages(std::string session_id, std::unique_ptr<rpc::RawCall> call, Stop stop, Check check)
+        : session_id_(std::move(session_id)),
+          call_(std::move(call)),
+          stop_(std::move(stop)),
+          check_(std::move(check)) {}
 
     Result<std::size_t> read(std::span<std::byte> buffer) override {
         while (used_ == piece_.data().size()) {
@@ -181,7 +149,8 @@ public:
             if (!*more) return std::size_t{0};
             used_ = 0;
             if (!piece_.ParseFromString(message_))
-                return fail(Code::internal, Blame::world, "the client sends a malformed piece of an upload");
+                return fail(Code::internal, Blame::world, "the client sends a malformed piece of a stream");
+            TRY(check_(piece_));
         }
         const std::size_t size = std::min(buffer.size(), piece_.data().size() - used_);
         std::copy_n(as_bytes(piece_.data()).begin() + static_cast<std::ptrdiff_t>(used_), size, buffer.begin());
@@ -193,10 +162,18 @@ private:
     std::string session_id_;
     std::unique_ptr<rpc::RawCall> call_;
     Stop stop_;
+    Check check_;
     std::string message_;
-    moby::upload::v1::BytesMessage piece_;
+    Message piece_;
     std::size_t used_ = 0;
 };
+
+template <typename Message, typename Check>
+std::unique_ptr<ByteSource> read_messages(std::string session_id, std::unique_ptr<rpc::RawCall> call, Stop stop,
+                                          Check check) {
+    return std::make_unique<ReadMessages<Message, Check>>(std::move(session_id), std::move(call), std::move(stop),
+                                                          std::move(check));
+}
 
 // One blob into the client's store, by containerd's protocol: STAT says what is coming and is told what is there,
 // WRITE sends a piece, COMMIT makes it a blob. Each has an answer.
@@ -369,7 +346,16 @@ Result<std::unique_ptr<ByteSource>> RemoteSession::read_content(const std::strin
         rpc::RawCall::start(channel_, "/containerd.services.content.v1.Content/Read", {{kStoreId, store}}, stop);
     // When it fails, reading says why.
     if (call->write(request.SerializeAsString())) TRY(call->close_write());
-    return std::unique_ptr<ByteSource>(std::make_unique<ReadContent>(id(), std::move(call), offset, std::move(stop)));
+    return read_messages<content::ReadContentResponse>(
+        id(), std::move(call), std::move(stop),
+        [expected = offset](const content::ReadContentResponse& piece) mutable -> Result<> {
+            if (piece.offset() < 0 || static_cast<std::uint64_t>(piece.offset()) != expected) {
+                return fail(Code::data_loss, Blame::world, "the client sends bytes from {} of a blob instead of {}",
+                            piece.offset(), expected);
+            }
+            expected += piece.data().size();
+            return {};
+        });
 }
 
 Result<std::unique_ptr<ByteSource>> RemoteSession::read_upload(const std::string& name, Stop stop) {
@@ -377,7 +363,8 @@ Result<std::unique_ptr<ByteSource>> RemoteSession::read_upload(const std::string
                                     {{"urlpath", "/" + name}, {"urlhost", "buildkit-session"}}, stop);
     // Nothing is said on this side; when that fails, reading says why.
     static_cast<void>(call->close_write());
-    return std::unique_ptr<ByteSource>(std::make_unique<ReadUpload>(id(), std::move(call), std::move(stop)));
+    return read_messages<moby::upload::v1::BytesMessage>(
+        id(), std::move(call), std::move(stop), [](const moby::upload::v1::BytesMessage&) { return Result<>(); });
 }
 
 Result<std::uint64_t> RemoteSession::content_size(const std::string& store, const Digest& digest, Stop stop) {
