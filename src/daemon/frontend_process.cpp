@@ -1,6 +1,8 @@
 #include "daemon/frontend_process.hpp"
 
 #include "base/text.hpp"
+#include "dockerfile/convert_named.hpp"
+#include "dockerfile/convert_names.hpp"
 #include "engine/recorder.hpp"
 #include "llb/state.hpp"
 #include "oci/image_config.hpp"
@@ -76,23 +78,11 @@ public:
     Result<engine::FrontendResult> run(engine::BuildJob& job, const std::string& image, const engine::SolveCall& call,
                                        Stop stop) override {
         const llb::Platform platform = host_platform();
-        const auto mode = call.options.find("image-resolve-mode");
-        const auto resolved = TRY(job.bridge().resolve_image_config(
-            TRY(oci::Reference::parse_normalized(image)).canonical(), platform,
-            mode != call.options.end() && mode->second == "pull" ? frontend::ResolveMode::pull
-                                                                 : frontend::ResolveMode::standard,
-            "resolve image config for docker-image://" + image, stop));
-        const auto config = TRY_CONTEXT(oci::parse_image_config(resolved.config_json), "frontend {}", image);
+        const auto [config, state] = TRY(image_of(job, image, call, platform, stop));
         TRY(check_caps(config, call));
 
-        const std::string pinned = resolved.reference.contains('@')
-                                       ? resolved.reference
-                                       : resolved.reference + "@" + resolved.digest.to_string();
-        llb::ImageOptions options;
-        options.record_type = "frontend";
-        options.constraints.platform = platform;
         engine::SolveCall rootfs;
-        rootfs.definition = TRY(llb::marshal_definition(llb::image(pinned, std::move(options)), platform));
+        rootfs.definition = TRY(llb::marshal_definition(state, platform));
         const engine::ResultRef root = TRY(job.solve(rootfs, stop)).ref;
 
         engine::ContainerSpec spec;
@@ -105,6 +95,41 @@ public:
     }
 
 private:
+    struct FrontendImage {
+        oci::ImageConfig config;
+        llb::State state;
+    };
+
+    // Of the registry, or of the named context that takes its place.
+    static Result<FrontendImage> image_of(engine::BuildJob& job, const std::string& image,
+                                          const engine::SolveCall& call, const llb::Platform& platform,
+                                          const Stop& stop) {
+        dockerfile::ConvertOptions contexts{.inputs = call.inputs, .session_id = job.session().id()};
+        for (const auto& [key, value] : call.options) {
+            if (key.starts_with("context:")) contexts.named_contexts[key.substr(8)] = value;
+        }
+        const auto named =
+            TRY(dockerfile::find_named_context(contexts, image, dockerfile::from_llb_platform(platform)));
+        if (named) {
+            auto loaded = TRY(dockerfile::load_named_context(*named, contexts, nullptr, job.bridge(), stop));
+            return FrontendImage{loaded.image.value_or(oci::ImageConfig{}), std::move(loaded.state)};
+        }
+        const auto mode = call.options.find("image-resolve-mode");
+        const auto resolved = TRY(job.bridge().resolve_image_config(
+            TRY(oci::Reference::parse_normalized(image)).canonical(), platform,
+            mode != call.options.end() && mode->second == "pull" ? frontend::ResolveMode::pull
+                                                                 : frontend::ResolveMode::standard,
+            "resolve image config for docker-image://" + image, stop));
+        auto config = TRY_CONTEXT(oci::parse_image_config(resolved.config_json), "frontend {}", image);
+        const std::string pinned = resolved.reference.contains('@')
+                                       ? resolved.reference
+                                       : resolved.reference + "@" + resolved.digest.to_string();
+        llb::ImageOptions options;
+        options.record_type = "frontend";
+        options.constraints.platform = platform;
+        return FrontendImage{std::move(config), llb::image(pinned, std::move(options))};
+    }
+
     engine::ContainerProcess process_of(engine::BuildJob& job, const oci::ImageConfig& config,
                                         const engine::SolveCall& call) const {
         engine::ContainerProcess process;

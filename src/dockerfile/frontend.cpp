@@ -47,7 +47,9 @@ std::optional<SyntaxRequest> wanted_frontend(const FrontendOptions& options, con
     } else {
         wanted = detect_syntax(text);
     }
-    if (!wanted || wanted->image == "dockerfile.v0" || is_own_frontend(wanted->image)) return std::nullopt;
+    if (!wanted) return std::nullopt;
+    const bool replaced = options.convert.named_contexts.contains(wanted->image);
+    if (is_own_frontend(wanted->image) && !replaced) return std::nullopt;
     return wanted;
 }
 
@@ -65,6 +67,15 @@ bool is_own_frontend(const std::string& image) {
     return name == "docker/dockerfile" || name == "docker/dockerfile-upstream" || name == "dockerfile.v0";
 }
 
+Error forward_failed(const Error& error, const Forward& forward) {
+    if (error.find_detail<SourceRange>() != nullptr) return error;
+    if (forward.line == 0) {
+        return error.with_context(fmt::format("failed with build-arg:BUILDKIT_SYNTAX = {}", forward.command_line));
+    }
+    return with_excerpt(error, forward.source.file, *forward.source.text, {forward.line, forward.line})
+        .with_detail(forward.source);
+}
+
 Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Bridge& bridge, Stop stop) {
     FrontendOptions options = TRY(parse_frontend_options(request.options));
     options.convert.inputs = request.inputs;
@@ -74,8 +85,10 @@ Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Br
 
     FrontendAnswer answer;
     if (const auto wanted = wanted_frontend(options, source.text)) {
-        answer.forward_to = wanted->image;
-        answer.command_line = wanted->command_line;
+        answer.forward =
+            Forward{wanted->image, wanted->command_line,
+                    SourceText{source.filename, "Dockerfile", std::make_shared<const std::string>(source.text)},
+                    wanted->line};
         return answer;
     }
     if (options.missing_cap) return unsupported_cap(*options.missing_cap);

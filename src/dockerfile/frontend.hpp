@@ -22,18 +22,27 @@ struct FrontendRequest {
     std::string session_id;
 };
 
+// The file ("# syntax=") or BUILDKIT_SYNTAX asks for another frontend.
+struct Forward {
+    std::string image;
+    std::string command_line;  // the whole value
+    SourceText source;         // of the file
+    int line = 0;              // that asks; 0: the build argument does
+};
+
 struct FrontendAnswer {
     bool single = true;  // one result, not one per platform
     std::vector<std::pair<std::string, llb::Definition>>
         platforms;                                // id ("linux/arm64") and result; none: a question was answered
     std::map<std::string, std::string> metadata;  // containerimage.config, refs.platforms, …
-    // The file asks for another frontend ("# syntax="): its image, and the whole line.
-    std::optional<std::string> forward_to;
-    std::string command_line;
+    std::optional<Forward> forward;
 };
 
 // Errors carry the range and an excerpt of the file they are about.
 [[nodiscard]] Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Bridge& bridge, Stop stop);
+
+// What the frontend that was asked for failed with, shown at the line that asks for it.
+[[nodiscard]] Error forward_failed(const Error& error, const Forward& forward);
 
 // Whether an image named by "# syntax=" is this frontend: docker/dockerfile and its upstream twin, with
 // any tag but without a digest.

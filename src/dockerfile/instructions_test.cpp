@@ -185,6 +185,8 @@ TEST(Instructions, Mistakes) {
         {"RUN []", "RUN requires at least one argument"},
         {"RUN --network=nope x", "unsupported network mode \"nope\" (did you mean none?)"},
         {"RUN --network=NONE x", "unsupported network mode \"NONE\" (did you mean none?)"},
+        {"RUN --network=$X x", "unsupported network mode \"$X\""},
+        {"RUN --security=Insecure x", "security \"Insecure\" is not valid (did you mean insecure?)"},
         {"RUN --security=unsafe x", "security \"unsafe\" is not valid"},
         {"RUN --mount=from=$X x", "'from' doesn't support variable expansion, define alias stage instead"},
         {"RUN --mont=x y", "unknown flag: --mont (did you mean --mount?)"},

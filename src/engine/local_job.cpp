@@ -266,12 +266,14 @@ Result<FrontendResult> LocalJob::call_dockerfile(const SolveCall& call, const St
     const auto warn = [this](WarningEvent warning) { progress_.emit(std::move(warning)); };
     dockerfile::FrontendAnswer answer =
         TRY(dockerfile::run_frontend({call.options, call.inputs, warn, session().id()}, *this, stop));
-    if (answer.forward_to) {
+    if (answer.forward) {
         SolveCall forwarded = call;
         forwarded.frontend = "gateway.v0";
-        forwarded.options["source"] = *answer.forward_to;
-        forwarded.options["cmdline"] = answer.command_line;
-        return call_image(forwarded, stop);
+        forwarded.options["source"] = answer.forward->image;
+        forwarded.options["cmdline"] = answer.forward->command_line;
+        auto result = call_image(forwarded, stop);
+        if (!result) return dockerfile::forward_failed(result.error(), *answer.forward);
+        return result;
     }
     FrontendResult result;
     result.single = answer.single;
