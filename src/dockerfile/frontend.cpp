@@ -85,10 +85,9 @@ Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Br
 
     FrontendAnswer answer;
     if (const auto wanted = wanted_frontend(options, source.text)) {
-        answer.forward =
-            Forward{wanted->image, wanted->command_line,
-                    SourceText{source.filename, "Dockerfile", std::make_shared<const std::string>(source.text)},
-                    wanted->line};
+        answer.forward = Forward{
+            wanted->image, wanted->command_line,
+            SourceText{source.filename, "Dockerfile", std::make_shared<const std::string>(source.text)}, wanted->line};
         return answer;
     }
     if (options.missing_cap) return unsupported_cap(*options.missing_cap);
