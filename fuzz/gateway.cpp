@@ -55,8 +55,9 @@ public:
                                                        const std::string&, Stop) override {
         return nothing();
     }
-    Result<std::optional<std::string>> read_local_file(const std::string&, const std::string&, std::size_t,
-                                                       const std::string&, Stop) override {
+    Result<std::vector<std::optional<std::string>>> read_local_files(const std::string&,
+                                                                     const std::vector<std::string>&, std::size_t,
+                                                                     const std::string&, Stop) override {
         return nothing();
     }
     Result<std::optional<std::string>> read_file_of(const llb::Definition&, const std::string&, std::size_t,
