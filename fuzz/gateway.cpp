@@ -111,6 +111,10 @@ public:
         return ref == nullptr ? llb::Definition() : ref->definition();
     }
     frontend::Bridge& bridge() override { return bridge_; }
+    Result<bool> permit(llb::SourceOp&, const std::optional<llb::Platform>&, const sourcepolicy::Policies&,
+                        const Stop&) override {
+        return false;
+    }
     Result<engine::SourceMeta> resolve_source(const llb::SourceOp&, const std::string&, Stop) override {
         return engine::SourceMeta{.checksum = "c", .ref = "r"};
     }

@@ -7,7 +7,7 @@ set -euo pipefail
 build=(g++ cmake ninja-build ccache pkg-config git ca-certificates
     libfmt-dev libssl-dev libzstd-dev libisal-dev libdeflate-dev libsqlite3-dev libbz2-dev liblzma-dev zlib1g-dev
     libcurl4-openssl-dev nlohmann-json3-dev libcli11-dev libtomlplusplus-dev
-    libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev
+    libre2-dev libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev
     libcurl4 crun iproute2 nftables iptables passt slirp4netns uidmap openssh-client python3)
 test=(libgtest-dev googletest libbenchmark-dev busybox-static mmdebstrap docker-registry skopeo umoci
     openssh-server zstd curl procps)

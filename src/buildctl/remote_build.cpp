@@ -172,6 +172,7 @@ Result<Job> to_job(const BuildRequest& request) {
     TRY(set_context(job, request));
     for (const auto& [name, value] : request.named_contexts) TRY(add_named_context(job, name, value));
     job.spec.entitlements = request.allow;
+    job.spec.source_policy_json = request.source_policy_json;
     std::map<std::string, std::string> files;
     std::map<std::string, std::string> variables;
     for (const auto& secret : request.secrets) {

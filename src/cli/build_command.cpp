@@ -22,8 +22,8 @@ namespace {
 struct BuildFlags {
     std::vector<std::string> tags, build_args, labels, secrets, ssh, contexts, add_hosts, outputs, allow, ulimits,
         no_cache_filter, platforms, cache_from, cache_to;
-    std::string file, target, network = "default", iidfile, metadata_file, progress, context, shm_size, cgroup_parent,
-                              memory, memory_swap;
+    std::string source_policy_file, file, target, network = "default", iidfile, metadata_file, progress, context,
+                                                  shm_size, cgroup_parent, memory, memory_swap;
     std::map<std::string, std::string> limits;  // by their frontend options
     bool no_cache = false, pull = false, push = false, load = false, quiet = false, ignored = false;
     std::size_t jobs = 0;
@@ -106,6 +106,24 @@ Result<> set_context(const BuildFlags& flags, engine::BuildRequest& request, sys
     return {};
 }
 
+constexpr std::size_t kMaxPolicy = 1U << 20U;
+
+// A policy that cannot be read must not become none.
+Result<std::string> read_policy(const std::string& path) {
+    const sys::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid()) return fail_errno(errno, path);
+    std::string text;
+    std::array<std::byte, 1U << 14U> buffer{};
+    while (text.size() <= kMaxPolicy) {
+        const std::size_t n = TRY_CONTEXT(sys::read_some(file.get(), buffer), "{}", path);
+        if (n == 0) break;
+        text += as_text(std::span(buffer).first(n));
+    }
+    if (text.size() > kMaxPolicy) return bad_input("{} is larger than {} bytes", path, kMaxPolicy);
+    if (text.empty()) return bad_input("{} is empty", path).with_hint("a policy without rules is {}");
+    return text;
+}
+
 Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     engine::BuildRequest request;
     request.target = flags.target;
@@ -121,6 +139,10 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
         for (auto& right : whole ? std::vector{one} : split(one, ',')) request.allow.push_back(std::move(right));
     }
     request.ulimits = flags.ulimits;
+    std::string policy = flags.source_policy_file;
+    if (const char* env = std::getenv("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"); policy.empty() && env != nullptr)
+        policy = env;
+    if (!policy.empty()) request.source_policy_json = TRY_CONTEXT(read_policy(policy), "source policy");
     request.cgroup_parent = flags.cgroup_parent;
     for (const auto& one : flags.build_args) TRY(parse_build_arg(one, request.build_args));
     for (const auto& one : flags.labels) {
@@ -324,6 +346,9 @@ Action setup_build(CLI::App& app) {
     app.add_option("--allow", flags->allow, "Grant network.host, security.insecure or device[=NAME]")
         ->type_name("ENTITLEMENT")
         ->allow_extra_args(false);
+    app.add_option("--source-policy-file", flags->source_policy_file,
+                   "Which sources may be used, and what instead, as JSON [$EXPERIMENTAL_BUILDKIT_SOURCE_POLICY]")
+        ->type_name("FILE");
     app.add_option("--label", flags->labels, "Label of the image")->type_name("KEY=VALUE")->allow_extra_args(false);
     app.add_option("--iidfile", flags->iidfile, "Write the image id to this file")->type_name("FILE");
     app.add_option("--metadata-file", flags->metadata_file, "Write what was built as JSON to this file")

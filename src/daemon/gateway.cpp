@@ -24,6 +24,7 @@ namespace {
 
 namespace wire = moby::buildkit::v1::frontend;
 
+const std::string kImages = "docker-image://";
 constexpr std::string_view kBuildId = "buildkit-controlapi-buildid";
 constexpr std::chrono::seconds kLookup{3};
 // Of a message of 16 MiB.
@@ -142,6 +143,7 @@ public:
                 call.inputs[name] = TRY(llb::parse_definition(bytes));
             for (const auto& cache : request->cacheimports())
                 call.cache_imports.push_back({cache.type(), {cache.attrs().begin(), cache.attrs().end()}});
+            call.policies = TRY(from_messages(request->sourcepolicies()));
             const engine::FrontendResult result = TRY(conversation.job().solve(call, stop));
             if (request->allowresultreturn()) {
                 to_message(result, conversation, *response->mutable_result());
@@ -192,7 +194,17 @@ public:
     grpc::Status ResolveImageConfig(grpc::ServerContext* context, const wire::ResolveImageConfigRequest* request,
                                     wire::ResolveImageConfigResponse* response) override {
         return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
-            const Asked asked{.reference = request->ref(),
+            const auto policies = TRY(from_messages(request->sourcepolicies()));
+            std::string reference = request->ref();
+            if (request->resolvertype() != 1 && !policies.empty()) {
+                llb::SourceOp source{
+                    .identifier = kImages + TRY(oci::Reference::parse_normalized(reference)).canonical(), .attrs = {}};
+                TRY_CONTEXT(policies.apply(source), "could not resolve image due to policy");
+                if (!source.identifier.starts_with(kImages))
+                    return bad_input("a policy makes {} of the image {}", quoted(source.identifier), reference);
+                reference = source.identifier.substr(kImages.size());
+            }
+            const Asked asked{.reference = reference,
                               .platform = request->has_platform() ? from_message(request->platform()) : host(),
                               .mode = request->resolvemode(),
                               .log_name = request->logname(),
@@ -210,14 +222,19 @@ public:
     grpc::Status ResolveSourceMeta(grpc::ServerContext* context, const wire::ResolveSourceMetaRequest* request,
                                    wire::ResolveSourceMetaResponse* response) override {
         return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
-            llb::SourceOp source;
-            source.identifier = request->source().identifier();
-            for (const auto& [key, value] : request->source().attrs()) source.attrs[key] = value;
+            llb::SourceOp source = from_message(request->source());
             const llb::Platform platform = request->has_platform() ? from_message(request->platform()) : host();
-            *response->mutable_source() = request->source();
+            if (source.identifier.starts_with(kImages)) {
+                const auto reference = TRY(oci::Reference::parse_normalized(source.identifier.substr(kImages.size())));
+                source.identifier = kImages + reference.canonical();
+            }
+            TRY_CONTEXT(
+                conversation.job().permit(source, platform, TRY(from_messages(request->sourcepolicies())), stop),
+                "could not resolve source due to policy");
+            to_message(source, *response->mutable_source());
             const std::string& id = source.identifier;
             const bool layout = id.starts_with("oci-layout://");
-            if (id.starts_with("docker-image://") || layout) {
+            if (id.starts_with(kImages) || layout) {
                 const auto attribute = [&](const char* key) {
                     const auto found = source.attrs.find(key);
                     return found == source.attrs.end() ? std::string() : found->second;
@@ -235,16 +252,7 @@ public:
                 return {};
             }
             const engine::SourceMeta meta = TRY(conversation.job().resolve_source(source, request->logname(), stop));
-            if (id.starts_with("git://")) {
-                response->mutable_git()->set_checksum(meta.checksum);
-                response->mutable_git()->set_ref(meta.ref);
-                response->mutable_git()->set_commitchecksum(meta.commit);
-            } else {
-                response->mutable_http()->set_checksum(meta.checksum);
-                response->mutable_http()->set_filename(meta.filename);
-                if (meta.last_modified_s)
-                    response->mutable_http()->mutable_lastmodified()->set_seconds(*meta.last_modified_s);
-            }
+            to_message(id, meta, *response);
             return {};
         });
     }
@@ -398,10 +406,8 @@ private:
                                              log_name, stop);
         }
         const auto reference = TRY(oci::Reference::parse_normalized(asked.reference));
-        const auto mode = asked.mode == "pull"    ? frontend::ResolveMode::pull
-                          : asked.mode == "local" ? frontend::ResolveMode::local
-                                                  : frontend::ResolveMode::standard;
-        return bridge.resolve_image_config(reference.canonical(), asked.platform, mode, log_name, stop);
+        return bridge.resolve_image_config(reference.canonical(), asked.platform, to_resolve_mode(asked.mode), log_name,
+                                           stop);
     }
 
     Result<std::shared_ptr<Conversation>> conversation_of(const grpc::ServerContext& context, const Stop& stop) {

@@ -6,6 +6,8 @@
 #include "daemon/frontend_process.hpp"
 #include "daemon/gateway.hpp"
 #include "daemon/sessions.hpp"
+#include "daemon/source_judge.hpp"
+#include "daemon/wire.hpp"
 #include "engine/engine.hpp"
 #include "engine/recorder.hpp"
 #include "llb/marshal.hpp"
@@ -24,7 +26,6 @@ namespace v1 = moby::buildkit::v1;
 
 constexpr std::int64_t kCompatibilityVersions[] = {0, 10, 20, 30};
 
-// Passes progress on, and says nothing of steps a client could not want to see.
 Result<std::vector<engine::ExportSpec>> exports_of(const v1::SolveRequest& request) {
     std::vector<engine::ExportSpec> exports;
     std::optional<std::string> epoch;
@@ -88,8 +89,6 @@ private:
         }
         if (request.proxynetwork()) return bad_input("this daemon has no recording proxy for networks");
         if (request.enablesessionexporter()) return bad_input("exporters of the session are not supported");
-        if (!request.sourcepolicysession().empty() || request.sourcepolicy().rules_size() > 0)
-            return bad_input("source policies are not supported");
         return {};
     }
 
@@ -131,6 +130,10 @@ private:
                                       const Stop& wait) -> Result<std::shared_ptr<session::Session>> {
             return std::static_pointer_cast<session::Session>(TRY(parts_.sessions.find(id, wait)));
         };
+        if (request.has_sourcepolicy())
+            options.policies = TRY(sourcepolicy::Policies::create({TRY(from_message(request.sourcepolicy()))}));
+        if (!request.sourcepolicysession().empty())
+            options.judge = make_client_judge(TRY(parts_.sessions.find(request.sourcepolicysession(), stop)));
         options.frontends = frontends_.get();
         options.cache_imports = cache_imports_of(request);
         options.cache_exports = TRY(cache_exports_of(request));

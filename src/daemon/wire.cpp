@@ -72,6 +72,76 @@ llb::Platform from_message(const pb::Platform& message) {
     return platform;
 }
 
+void to_message(const llb::Platform& platform, pb::Platform& message) {
+    message.set_os(platform.os);
+    message.set_architecture(platform.architecture);
+    message.set_variant(platform.variant);
+    message.set_osversion(platform.os_version);
+    message.mutable_osfeatures()->Assign(platform.os_features.begin(), platform.os_features.end());
+}
+
+llb::SourceOp from_message(const pb::SourceOp& message) {
+    return {.identifier = message.identifier(), .attrs = {message.attrs().begin(), message.attrs().end()}};
+}
+
+void to_message(const llb::SourceOp& source, pb::SourceOp& message) {
+    message.set_identifier(source.identifier);
+    message.mutable_attrs()->clear();
+    message.mutable_attrs()->insert(source.attrs.begin(), source.attrs.end());
+}
+
+void to_message(const std::string& identifier, const engine::SourceMeta& meta,
+                wire::ResolveSourceMetaResponse& message) {
+    if (identifier.starts_with("git://")) {
+        message.mutable_git()->set_checksum(meta.checksum);
+        message.mutable_git()->set_ref(meta.ref);
+        message.mutable_git()->set_commitchecksum(meta.commit);
+        return;
+    }
+    message.mutable_http()->set_checksum(meta.checksum);
+    message.mutable_http()->set_filename(meta.filename);
+    if (meta.last_modified_s) message.mutable_http()->mutable_lastmodified()->set_seconds(*meta.last_modified_s);
+}
+
+frontend::ResolveMode to_resolve_mode(const std::string& text) {
+    if (text == "pull") return frontend::ResolveMode::pull;
+    return text == "local" ? frontend::ResolveMode::local : frontend::ResolveMode::standard;
+}
+
+Result<sourcepolicy::Policy> from_message(const moby::buildkit::v1::sourcepolicy::Policy& message) {
+    sourcepolicy::Policy policy{.version = message.version(), .rules = {}};
+    for (const auto& rule : message.rules()) {
+        sourcepolicy::Rule out;
+        if (rule.action() < 0 || rule.action() > 2)
+            return bad_input("source policy: unknown action {}", int{rule.action()});
+        const auto& selector = rule.selector();
+        if (selector.match_type() < 0 || selector.match_type() > 2)
+            return bad_input("source policy: unknown match type {}", int{selector.match_type()});
+        out.action = static_cast<sourcepolicy::Action>(rule.action());
+        out.match = static_cast<sourcepolicy::Match>(selector.match_type());
+        out.identifier = selector.identifier();
+        for (const auto& one : selector.constraints()) {
+            if (one.condition() < 0 || one.condition() > 2)
+                return bad_input("source policy: unknown attr condition {}", int{one.condition()});
+            out.attributes.push_back(
+                {one.key(), one.value(), static_cast<sourcepolicy::AttributeMatch>(one.condition())});
+        }
+        if (rule.has_updates()) {
+            const auto& attrs = rule.updates().attrs();
+            out.update = sourcepolicy::Rule::Update{rule.updates().identifier(), {attrs.begin(), attrs.end()}};
+        }
+        policy.rules.push_back(std::move(out));
+    }
+    return policy;
+}
+
+Result<sourcepolicy::Policies> from_messages(
+    const google::protobuf::RepeatedPtrField<moby::buildkit::v1::sourcepolicy::Policy>& messages) {
+    std::vector<sourcepolicy::Policy> policies;
+    for (const auto& message : messages) policies.push_back(TRY(from_message(message)));
+    return sourcepolicy::Policies::create(policies);
+}
+
 const std::vector<std::string>& gateway_capabilities() {
     static const std::vector<std::string> all = {
         "solve.base",
@@ -130,6 +200,7 @@ const std::vector<std::string>& llb_capabilities() {
         // As it is spelt there.
         "soruce.http.uidgid",
         "source.ocilayout",
+        "source.policy",
         "source.buildop.llbfilename",
         "exec.meta.base",
         "exec.meta.cgroup.parent",

@@ -217,6 +217,15 @@ Result<> Build::name_caches(const ExportAnswer& answer) const {
     return {};
 }
 
+namespace {
+
+Result<sourcepolicy::Policies> policies_of(const std::string& json) {
+    if (json.empty()) return sourcepolicy::Policies();
+    return sourcepolicy::Policies::create({TRY(sourcepolicy::parse_policy(json))});
+}
+
+}  // namespace
+
 Result<BuildResponse> Build::run() {
     TRY(Entitlements::parse(request_.allow));
     TRY(prepare_context());
@@ -232,7 +241,8 @@ Result<BuildResponse> Build::run() {
                   .entitlements = request_.allow,
                   .own_credentials = true,
                   .cache_imports = std::move(cache_imports_),
-                  .cache_exports = cache_exports_},
+                  .cache_exports = cache_exports_,
+                  .policies = TRY(policies_of(request_.source_policy_json))},
                  progress_);
     if (request_.context.kind == ContextSpec::Kind::tar_stream)
         TRY(job.unpack_tar_context(request_.context.tar_fd, stop_));

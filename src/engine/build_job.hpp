@@ -14,6 +14,7 @@
 #include "run/executor.hpp"
 #include "session/session.hpp"
 #include "snapshot/tree.hpp"
+#include "sourcepolicy/policy.hpp"
 
 #include <functional>
 #include <map>
@@ -44,6 +45,8 @@ struct SolveCall {
     std::map<std::string, std::string> options;
     std::map<std::string, llb::Definition> inputs;
     std::vector<CacheSpec> cache_imports;
+    // In addition to those of the job, for the definition.
+    sourcepolicy::Policies policies;
     bool evaluate = false;  // build now, not when somebody looks
 };
 
@@ -64,6 +67,32 @@ public:
     virtual Result<FrontendResult> run(BuildJob& job, const std::string& image, const SolveCall& call, Stop stop) = 0;
 };
 
+// What a git or http source is now.
+struct SourceMeta {
+    std::string checksum;  // git: the object that the ref names; http: digest of the bytes
+    std::string ref;       // git
+    std::string commit;    // git, when it is another object than the checksum
+    std::string filename;  // http
+    std::optional<std::int64_t> last_modified_s;
+};
+
+// Answers of a source that its judge may ask for. No policy is applied to these questions.
+class SourceFacts {
+public:
+    virtual ~SourceFacts() = default;
+    virtual Result<frontend::ResolvedImage> image(const std::string& reference, const llb::Platform& platform,
+                                                  frontend::ResolveMode mode, Stop stop) = 0;
+    virtual Result<SourceMeta> other(const llb::SourceOp& source, Stop stop) = 0;
+};
+
+// Decides about each source after the policies did. Any thread.
+class SourceJudge {
+public:
+    virtual ~SourceJudge() = default;
+    // Whether it changed the source. permission_denied.
+    virtual Result<bool> judge(llb::SourceOp& source, const llb::Platform& platform, SourceFacts& facts, Stop stop) = 0;
+};
+
 using FindSession = std::function<Result<std::shared_ptr<session::Session>>(const std::string& id, const Stop& stop)>;
 
 struct JobOptions {
@@ -74,16 +103,9 @@ struct JobOptions {
     bool own_credentials = false;               // registries are asked as whoever runs this process, not as the client
     std::vector<CacheSpec> cache_imports;       // looked up before the first solve; what fails is told and left out
     std::vector<CacheSpec> cache_exports;       // written with the exports
+    sourcepolicy::Policies policies;            // for every source, frontends that are images included
+    std::shared_ptr<SourceJudge> judge;         // may be null
     FrontendHost* frontends = nullptr;          // outlives the job; null: only our own frontend
-};
-
-// What a git or http source is now.
-struct SourceMeta {
-    std::string checksum;  // git: the object that the ref names; http: digest of the bytes
-    std::string ref;       // git
-    std::string commit;    // git, when it is another object than the checksum
-    std::string filename;  // http
-    std::optional<std::int64_t> last_modified_s;
 };
 
 // A mount of a container: `llb` says how; its input is `ref`.
@@ -136,6 +158,9 @@ public:
     // A frontend's other questions.
     [[nodiscard]] virtual frontend::Bridge& bridge() = 0;
 
+    // Applies the job's policies, these, and the judge, to what a frontend asks about. Whether the source was changed.
+    virtual Result<bool> permit(llb::SourceOp& source, const std::optional<llb::Platform>& platform,
+                                const sourcepolicy::Policies& more, const Stop& stop) = 0;
     virtual Result<SourceMeta> resolve_source(const llb::SourceOp& source, const std::string& log_name, Stop stop) = 0;
     // Must end before the job.
     virtual Result<std::unique_ptr<Container>> start_container(ContainerSpec spec, Stop stop) = 0;

@@ -85,6 +85,9 @@ struct BuildRequest {
     // cpusetcpus, cpusetmems.
     std::map<std::string, std::string> limits;
 
+    // A policy for sources, as JSON; empty = none.
+    std::string source_policy_json;
+
     std::vector<CacheSpec> cache_imports;
     std::vector<CacheSpec> cache_exports;
     std::vector<std::string> tags;

@@ -157,8 +157,42 @@ Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph, const std:
     return solver::Output{vertices[graph.target->vertex], static_cast<std::uint32_t>(graph.target->output)};
 }
 
-Result<ResultRef> LocalJob::load(const llb::Definition& definition) {
-    if (definition.is_scratch()) return ResultRef{};
+// --- policies ---
+
+class LocalJob::Facts final : public SourceFacts {
+public:
+    explicit Facts(LocalJob& job) : job_(job) {}
+    Result<frontend::ResolvedImage> image(const std::string& reference, const llb::Platform& platform,
+                                          frontend::ResolveMode mode, Stop stop) override {
+        return job_.ask_image_config(reference, platform, mode, "resolve image config for " + reference, stop);
+    }
+    Result<SourceMeta> other(const llb::SourceOp& source, Stop stop) override {
+        return job_.ask_source(source, "", stop);
+    }
+
+private:
+    LocalJob& job_;
+};
+
+Result<bool> LocalJob::permit(llb::SourceOp& source, const std::optional<llb::Platform>& platform,
+                              const sourcepolicy::Policies& more, const Stop& stop) {
+    bool changed = TRY(options_.policies.apply(source));
+    changed = TRY(more.apply(source)) || changed;
+    if (options_.judge == nullptr) return changed;
+    Facts facts(*this);
+    return TRY(options_.judge->judge(source, platform ? *platform : to_llb(oci::host_platform()), facts, stop)) ||
+           changed;
+}
+
+Result<ResultRef> LocalJob::load(const llb::Definition& given, const sourcepolicy::Policies& more, const Stop& stop) {
+    if (given.is_scratch()) return ResultRef{};
+    const bool free = options_.policies.empty() && more.empty() && options_.judge == nullptr;
+    const llb::Definition definition =
+        free ? given
+             : TRY(sourcepolicy::change_sources(
+                   given, [&](llb::SourceOp& source, const std::optional<llb::Platform>& platform) {
+                       return permit(source, platform, more, stop);
+                   }));
     llb::Graph graph = TRY(llb::load(definition));
     if (!graph.target) return ResultRef{};
     solver::Output output = TRY(to_vertices(graph, ""));
@@ -242,7 +276,7 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
     import_caches(call.cache_imports, stop);
     FrontendResult result;
     if (call.definition) {
-        result.ref = TRY(load(*call.definition));
+        result.ref = TRY(load(*call.definition, call.policies, stop));
     } else if (call.frontend == "dockerfile.v0") {
         result = TRY(call_dockerfile(call, stop));
     } else if (call.frontend == "gateway.v0") {
@@ -279,7 +313,7 @@ Result<FrontendResult> LocalJob::call_dockerfile(const SolveCall& call, const St
     result.single = answer.single;
     result.metadata = std::move(answer.metadata);
     for (const auto& [platform, definition] : answer.platforms) {
-        const ResultRef ref = TRY(load(definition));
+        const ResultRef ref = TRY(load(definition, {}, stop));
         if (answer.single) {
             result.ref = ref;
         } else {
@@ -323,10 +357,25 @@ Result<frontend::ResolvedImage> LocalJob::resolve_image_config(const std::string
             return *at->second;
         }
     }
-    auto found = ask_image_config(reference, platform, mode, log_name, stop);
+    auto found = permitted_image_config(reference, platform, mode, log_name, stop);
     resolved_.lock()->at(key) = found;
     resolved_.notify_all();
     return found;
+}
+
+Result<frontend::ResolvedImage> LocalJob::permitted_image_config(const std::string& reference,
+                                                                 const llb::Platform& platform,
+                                                                 frontend::ResolveMode mode,
+                                                                 const std::string& log_name, const Stop& stop) {
+    static constexpr std::string_view kScheme = "docker-image://";
+    llb::SourceOp source{.identifier = std::string(kScheme) + reference, .attrs = {}};
+    if (!TRY_CONTEXT(permit(source, platform, {}, stop), "could not resolve image due to policy"))
+        return ask_image_config(reference, platform, mode, log_name, stop);
+    if (!source.identifier.starts_with(kScheme)) {
+        return bad_input("a policy makes {} of the image {}", quoted(source.identifier), reference)
+            .with_hint("where an image is wanted, a policy can name another image only");
+    }
+    return ask_image_config(source.identifier.substr(kScheme.size()), platform, mode, log_name, stop);
 }
 
 Result<frontend::ResolvedImage> LocalJob::ask_image_config(const std::string& reference, const llb::Platform& platform,
@@ -358,6 +407,9 @@ Result<frontend::ResolvedImage> LocalJob::resolve_oci_layout(const frontend::Oci
                                                              Stop stop) {
     Activity activity(progress_, engine_.clock_, log_name);
     const auto import = [&]() -> Result<frontend::ResolvedImage> {
+        llb::SourceOp source{.identifier = "oci-layout://" + layout.reference,
+                             .attrs = {{"oci.store", layout.store_id}, {"oci.session", layout.session_id}}};
+        TRY(permit(source, platform, {}, stop));
         source::ImageRequest request{.reference = TRY(oci::Reference::parse_normalized(layout.reference)),
                                      .platform = to_oci(platform)};
         const auto origin = TRY(workshop_->layout_origin(layout.store_id, layout.session_id, stop));
@@ -459,7 +511,7 @@ Result<std::vector<std::optional<std::string>>> LocalJob::read_local_files(const
 
 Result<std::optional<std::string>> LocalJob::read_file_of(const llb::Definition& definition, const std::string& path,
                                                           std::size_t limit_bytes, Stop stop) {
-    const auto result = TRY(build(TRY(load(definition)), stop));
+    const auto result = TRY(build(TRY(load(definition, {}, stop)), stop));
     Activity activity(progress_, engine_.clock_, "[internal] read " + path);
     const auto tree = TRY(workshop_->trees().tree(result, activity.progress(), stop));
     auto text = start_of(*tree, path, limit_bytes);
@@ -469,7 +521,7 @@ Result<std::optional<std::string>> LocalJob::read_file_of(const llb::Definition&
 
 Result<std::optional<frontend::ContextStat>> LocalJob::stat_of(const llb::Definition& definition,
                                                                const std::string& path, Stop stop) {
-    const auto files = TRY(tree(TRY(load(definition)), stop));
+    const auto files = TRY(tree(TRY(load(definition, {}, stop)), stop));
     const auto found = TRY(files->find(path, snapshot::FollowLast::yes));
     if (!found) return std::optional<frontend::ContextStat>{};
     return std::optional<frontend::ContextStat>(
@@ -488,10 +540,19 @@ Result<std::optional<frontend::ContextSize>> LocalJob::measure_local(const std::
 }
 
 Result<std::string> LocalJob::peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) {
-    return engine_.http_source_.peek(TRY(source::http_request(url, {})), session(), limit_bytes, stop);
+    llb::SourceOp source{.identifier = url, .attrs = {}};
+    TRY(permit(source, std::nullopt, {}, stop));
+    return engine_.http_source_.peek(TRY(source::http_request(source.identifier, source.attrs)), session(), limit_bytes,
+                                     stop);
 }
 
-Result<SourceMeta> LocalJob::resolve_source(const llb::SourceOp& source, const std::string& log_name, Stop stop) {
+Result<SourceMeta> LocalJob::resolve_source(const llb::SourceOp& given, const std::string& log_name, Stop stop) {
+    llb::SourceOp source = given;
+    TRY(permit(source, std::nullopt, {}, stop));
+    return ask_source(source, log_name, stop);
+}
+
+Result<SourceMeta> LocalJob::ask_source(const llb::SourceOp& source, const std::string& log_name, const Stop& stop) {
     const std::string& id = source.identifier;
     Activity activity(progress_, engine_.clock_, log_name.empty() ? "resolve " + id : log_name);
     const auto ask = [&]() -> Result<SourceMeta> {

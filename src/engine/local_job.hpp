@@ -51,6 +51,9 @@ public:
     Result<snapshot::TreeRef> tree(const ResultRef& ref, Stop stop) override;
     [[nodiscard]] llb::Definition definition(const ResultRef& ref) const override;
     [[nodiscard]] frontend::Bridge& bridge() override { return *this; }
+    // Every source passes here before anything is asked of it: the policies, then the judge. Whether it was changed.
+    Result<bool> permit(llb::SourceOp& source, const std::optional<llb::Platform>& platform,
+                        const sourcepolicy::Policies& more, const Stop& stop) override;
     Result<SourceMeta> resolve_source(const llb::SourceOp& source, const std::string& log_name, Stop stop) override;
     Result<std::unique_ptr<Container>> start_container(ContainerSpec spec, Stop stop) override;
     Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
@@ -62,6 +65,7 @@ public:
 
 private:
     class JobContainer;
+    class Facts;
     // frontend::Bridge
     Result<frontend::ResolvedImage> resolve_image_config(const std::string& reference, const llb::Platform& platform,
                                                          frontend::ResolveMode mode, const std::string& log_name,
@@ -79,10 +83,14 @@ private:
     Result<std::optional<frontend::ContextSize>> measure_local(const std::string& local_name, Stop stop) override;
     Result<std::string> peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) override;
 
+    Result<frontend::ResolvedImage> permitted_image_config(const std::string& reference, const llb::Platform& platform,
+                                                           frontend::ResolveMode mode, const std::string& log_name,
+                                                           const Stop& stop);
+    Result<SourceMeta> ask_source(const llb::SourceOp& source, const std::string& log_name, const Stop& stop);
     Result<frontend::ResolvedImage> ask_image_config(const std::string& reference, const llb::Platform& platform,
                                                      frontend::ResolveMode mode, const std::string& log_name,
                                                      const Stop& stop);
-    Result<ResultRef> load(const llb::Definition& definition);
+    Result<ResultRef> load(const llb::Definition& definition, const sourcepolicy::Policies& more, const Stop& stop);
     // scope: vertices are shared with those of equal scope only.
     Result<solver::Output> to_vertices(const llb::Graph& graph, const std::string& scope);
     Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
