@@ -4,6 +4,7 @@
 #include "llb/marshal.hpp"
 #include "proto/fsutil.pb.h"
 #include "proto/gateway.pb.h"
+#include "proto/sourcepolicy.pb.h"
 
 namespace cooper::daemon {
 

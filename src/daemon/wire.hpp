@@ -5,7 +5,6 @@
 #include "engine/build_job.hpp"
 #include "filesync/packet.hpp"
 #include "llb/op.hpp"
-#include "proto/sourcepolicy.pb.h"
 #include "sourcepolicy/policy.hpp"
 
 #include <string>
@@ -15,6 +14,13 @@ namespace moby::buildkit::v1::frontend {
 class ResolveSourceMetaResponse;
 class Result;
 }  // namespace moby::buildkit::v1::frontend
+namespace moby::buildkit::v1::sourcepolicy {
+class Policy;
+}
+namespace google::protobuf {
+template <typename Element>
+class RepeatedPtrField;
+}
 namespace fsutil::types {
 class Stat;
 }
