@@ -16,7 +16,7 @@ struct Range {
 };
 
 std::optional<std::uint32_t> port_number(std::string_view text) {
-    if (text.empty() || text.size() > 5 || !std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; })) {
+    if (text.empty() || !std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; })) {
         return std::nullopt;
     }
     const auto number = parse_int(text);
@@ -120,7 +120,7 @@ Result<ExposedPorts> parse_port(std::string_view spec) {
 
 Result<> check_signal(std::string_view text) {
     if (const auto number = parse_int(text)) {
-        if (*number > 0) return {};
+        if (*number != 0) return {};
         return bad_input("invalid signal: {}", text);
     }
     std::string name = to_upper(text);

@@ -320,6 +320,34 @@ TEST(ToLlb, TriggersRunFirst) {
     EXPECT_TRUE(plan.image.config.on_build.empty());
 }
 
+TEST(ToLlb, TriggersAreReadWithBackslash) {
+    EXPECT_NE(error_of("# escape=`\nFROM scratch AS base\nONBUILD LABEL a=b` c\nFROM base\n")
+                  .find("can't find = in \"c\""),
+              std::string::npos);
+}
+
+TEST(ToLlb, BaseImagesDecideThePlatformNobodyAskedFor) {
+    FakeBridge bridge;
+    bridge.images["docker.io/library/arm:1"] =
+        R"({"architecture":"arm64","os":"linux","config":{"Env":["A=1"]},"rootfs":{"diff_ids":["sha256:)" +
+        std::string(64, 'b') + R"("]}})";
+    const std::string text = "FROM arm:1\nRUN x\n";
+    const auto platforms = [&](const ConvertOptions& options) {
+        const auto plan = convert(text, options, bridge);
+        const auto graph = llb::load(plan->definition);
+        return graph->vertices.back().op.platform->architecture + " " + plan->image.platform.architecture;
+    };
+    ConvertOptions options = amd64();
+    EXPECT_EQ(platforms(options), "amd64 arm64");
+    options.build_platforms.push_back({.os = "linux", .architecture = "arm64"});
+    EXPECT_EQ(platforms(options), "arm64 arm64");
+    options.target_platform = oci::Platform{.os = "linux", .architecture = "amd64"};
+    EXPECT_EQ(platforms(options), "amd64 amd64");
+    // No PATH in the image: there is one all the same.
+    EXPECT_EQ(convert(text, options, bridge)->image.config.env,
+              (Lines_{"A=1", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}));
+}
+
 TEST(ToLlb, Heredocs) {
     const BuildPlan plan =
         plan_of("FROM alpine:3\nRUN <<EOF\nset -e\nmake\nEOF\nRUN <<EOF\n#!/usr/bin/env python\nx\nEOF\n");
@@ -465,12 +493,14 @@ TEST(Values, PortsSignalsModes) {
     EXPECT_TRUE(parse_port("8080:80")->has_host);
     EXPECT_TRUE(parse_port("80/TCP")->casing);
     EXPECT_EQ(parse_port("1-3")->ports.size(), 3U);
+    EXPECT_EQ(parse_port("000080")->ports, Lines_{"80/tcp"});
     EXPECT_FALSE(parse_port("3-1"));
     EXPECT_FALSE(parse_port("65536"));
     EXPECT_FALSE(parse_port("80/icmp"));
     EXPECT_FALSE(parse_port("/tcp"));
     EXPECT_TRUE(check_signal("9"));
     EXPECT_TRUE(check_signal("sigrtmin+3"));
+    EXPECT_TRUE(check_signal("-1"));  // a number is not looked at
     EXPECT_FALSE(check_signal("0"));
     EXPECT_EQ(parse_chmod("0755")->mode, 0755);
     EXPECT_EQ(parse_chmod("u=rwX,go=rX")->mode_str, "u=rwX,go=rX");
