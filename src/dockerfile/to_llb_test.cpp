@@ -321,9 +321,9 @@ TEST(ToLlb, TriggersRunFirst) {
 }
 
 TEST(ToLlb, TriggersAreReadWithBackslash) {
-    EXPECT_NE(error_of("# escape=`\nFROM scratch AS base\nONBUILD LABEL a=b` c\nFROM base\n")
-                  .find("can't find = in \"c\""),
-              std::string::npos);
+    EXPECT_NE(
+        error_of("# escape=`\nFROM scratch AS base\nONBUILD LABEL a=b` c\nFROM base\n").find("can't find = in \"c\""),
+        std::string::npos);
 }
 
 TEST(ToLlb, BaseImagesDecideThePlatformNobodyAskedFor) {
