@@ -11,7 +11,7 @@ tools/install_packages.sh build test
 cmake --preset dev >/dev/null
 cmake --build --preset dev
 
-tools/base_images/make.sh busybox >/dev/null
+tools/base_images/make.sh busybox runtime >/dev/null
 tools/docker_cli/fetch.sh >/dev/null || echo "without Docker's clients: the scenarios that need them are skipped" >&2
 failed=0
 ctest --preset dev -L 'unit|house' -j "$(nproc)" || failed=1

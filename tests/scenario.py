@@ -28,6 +28,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import cooperd  # noqa: E402  beside this file
+BASE_IMAGES = ("busybox", "debian", "python", "node", "runtime")
 SECTION = re.compile(r"^-- (\S+?)((?: \w+=\S+)*) --$")
 
 
@@ -166,7 +167,8 @@ class Run:
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("COOPER_", "BUILDKIT_"))}
         self.env.update(COOPER=str(program), COOPER_ROOT=str(self.work / "state"), WORK=str(self.work),
                         CONTEXT=str(self.context), NO_COLOR="1", HOME=str(self.work / "home"),
-                        DOCKER_CONFIG=str(self.work / "home/.docker"), BASE_IMAGES=str(base_images))
+                        DOCKER_CONFIG=str(self.work / "home/.docker"), BASE_IMAGES=str(base_images),
+                        SOURCE=str(HERE.parent))
         (self.work / "home").mkdir()
         self.context.mkdir()
 
@@ -447,9 +449,9 @@ def skipped_because(scenario, base_images):
             continue
         if need == "registry" and not shutil.which("docker-registry"):
             return "needs docker-registry"
-        if need in ("busybox", "debian", "python", "node") and not (base_images / f"{need}.tar").exists():
+        if need in BASE_IMAGES and not (base_images / f"{need}.tar").exists():
             return f"needs the base image {need}: tools/base_images/make.sh {need}"
-        if need not in ("root", "registry", "busybox", "debian", "python", "node", "overlay") and not shutil.which(need):
+        if need not in ("root", "registry", "overlay", *BASE_IMAGES) and not shutil.which(need):
             return f"needs the program {need}"
     return None
 

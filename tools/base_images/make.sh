@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the base images of the examples from Debian's packages, as OCI archives:
 #
-#   tools/base_images/make.sh [busybox] [debian] [python] [node]      (default: all)
+#   tools/base_images/make.sh [busybox] [debian] [python] [node] [runtime]      (default: all)
 #
+# `runtime` is Debian with what the image of cooperd installs (deploy/packages), so that it is built without a network.
 # They go to $COOPER_BASE_IMAGES (default: ~/.cache/cooper/base-images) and are kept between runs.
 # Needs root, mmdebstrap, busybox-static and python3; packages come from the machine's own apt sources.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${COOPER_BASE_IMAGES:-${XDG_CACHE_HOME:-$HOME/.cache}/cooper/base-images}
+packages=$here/../../deploy/packages
 mkdir -p "$out"
 work=$(mktemp -d "$out/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -80,10 +82,16 @@ make_node() {
         --name docker.io/library/node:18 --name docker.io/library/node:18-slim
 }
 
-for image in "${@:-busybox debian python node}"; do
+make_runtime() {
+    rootfs runtime "$(paste -sd, "$packages")"
+    "$here/oci_archive.py" --out "$out/runtime.tar" --layer "$work/runtime.tar" --cmd bash \
+        --name docker.io/library/runtime:latest
+}
+
+for image in "${@:-busybox debian python node runtime}"; do
     for one in $image; do
         # Made anew when its recipe changes.
-        recipe=$(declare -f "make_$one" rootfs | sha256sum)
+        recipe=$({ declare -f "make_$one" rootfs; [ "$one" != runtime ] || cat "$packages"; } | sha256sum)
         [ -s "$out/$one.tar" ] && [ "$(cat "$out/$one.made" 2>/dev/null)" = "$recipe" ] && continue
         echo "base image: $one" >&2
         "make_$one"

@@ -1,18 +1,22 @@
 // cooperd: the program that speaks BuildKit's API. Its name decides which side it is: `buildctl` and `cooper` (for
 // builds at a daemon) are clients; any other, `cooperd` and `buildkitd` among them, is the daemon. SIGTERM or SIGINT
 // end it: builds that run have a while to finish, then they are cancelled; a second signal cancels them at once.
+#include "apps/cooperd/first_process.hpp"
 #include "apps/cooperd/options.hpp"
 #include "apps/cooperd/service_manager.hpp"
 #include "buildctl/buildctl.hpp"
 #include "buildctl/remote_build.hpp"
 #include "cli/cli.hpp"
+#include "sys/namespaces.hpp"
 
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <fmt/format.h>
 #include <thread>
+#include <unistd.h>
 
 namespace cooper::cooperd {
 namespace {
@@ -24,7 +28,19 @@ void print_error(const Error& error) {
     if (!error.hint().empty()) fmt::print(stderr, "  {}\n", error.hint());
 }
 
+// A user's daemon is root of a user namespace of its own. One thread so far, as that needs.
+Result<> become_root_of_a_namespace() {
+    if (::geteuid() == 0) return {};
+    ::setenv("COOPER_ROOTLESS", "1", 1);
+    TRY(sys::enter_user_namespace(Stop{}));
+    return sys::enter_private_mount_namespace();
+}
+
 int serve(const Invocation& invocation) {
+    if (const auto entered = become_root_of_a_namespace(); !entered) {
+        print_error(entered.error());
+        return 1;
+    }
     // Blocked in all threads, which inherit it; this one waits for them.
     sigset_t ending;
     sigemptyset(&ending);
@@ -72,6 +88,12 @@ int main(int argc, char** argv) {
     if (invocation->kind == cooper::cooperd::Invocation::Kind::print) {
         fmt::print("{}", invocation->text);
         return 0;
+    }
+    if (::getpid() == 1 && ::geteuid() != 0) {
+        const auto status = cooper::cooperd::watch_over_daemon(std::vector<std::string>(argv, argv + argc));
+        if (status) return *status;
+        cooper::cooperd::print_error(status.error());
+        return 1;
     }
     return cooper::cooperd::serve(*invocation);
 }
