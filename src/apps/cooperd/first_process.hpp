@@ -9,8 +9,8 @@
 
 namespace cooper::cooperd {
 
-// Runs this program again with the same words, hands SIGTERM and SIGINT on to it, reaps whatever else becomes a child of
-// ours, and returns its exit status. To be called while there is one thread.
+// Runs this program again with the same words, hands SIGTERM and SIGINT on to it, reaps whatever else becomes a child
+// of ours, and returns its exit status. To be called while there is one thread.
 [[nodiscard]] Result<int> watch_over_daemon(const std::vector<std::string>& words);
 
 }  // namespace cooper::cooperd
