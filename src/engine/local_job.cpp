@@ -72,7 +72,8 @@ Result<run::DeviceEdits> LocalJob::devices_of(const llb::ExecOp& exec, const std
 
 namespace {
 
-constexpr int kMaxRebuilds = 8;  // of one build, because of layers that a cache had lost
+constexpr std::size_t kMaxDefinition = 64U << 20U;  // of a build operation
+constexpr int kMaxRebuilds = 8;                     // of one build, because of layers that a cache had lost
 
 run::Resources to_run(const std::optional<llb::LinuxResources>& resources) {
     if (!resources) return {};
@@ -107,14 +108,30 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
         } else if (const auto* merge = std::get_if<llb::MergeOp>(&vertex.op.body)) {
             op = std::make_shared<ops::MergeOp>(environment, *merge, std::move(cache), vertex.name);
         } else if (const auto* diff = std::get_if<llb::DiffOp>(&vertex.op.body)) {
-            op = std::make_shared<ops::DiffOp>(*diff, std::move(cache));
+            op = std::make_shared<ops::DiffOp>(environment, *diff, std::move(cache), vertex.name);
         } else if (const auto* passthrough = std::get_if<llb::PassthroughOp>(&vertex.op.body)) {
             op = std::make_shared<ops::PassthroughOp>(*passthrough, std::move(cache));
+        } else if (const auto* build = std::get_if<llb::BuildOp>(&vertex.op.body)) {
+            op = build_op(vertex, *build, std::move(cache));
         } else {
-            return fail(Code::unimplemented, Blame::user, "this operation cannot be built here: {}", vertex.name);
+            return bad_input("an operation of no kind: {}", vertex.name);
         }
     }
     return std::make_shared<ops::SharedOp>(std::move(op), workshop_);
+}
+
+std::shared_ptr<solver::Op> LocalJob::build_op(const llb::LoadedVertex& vertex, const llb::BuildOp& op,
+                                               llb::OpCacheInfo cache) {
+    const auto read = [this](const solver::SharedResult& input, const std::string& path, VertexProgress& progress,
+                             const Stop& stop) -> Result<std::optional<std::string>> {
+        const auto tree = TRY(workshop_->trees().tree(input, progress, stop));
+        return tree->read_file("/" + path, kMaxDefinition);
+    };
+    const auto nested = [this, digest = vertex.digest](const llb::Definition& definition,
+                                                       const Stop& stop) -> Result<solver::SharedResult> {
+        return build(TRY(load(definition, {}, digest, stop)), stop);
+    };
+    return std::make_shared<BuildOp>(op, std::move(cache), read, nested);
 }
 
 Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph, const std::string& scope) {
@@ -137,6 +154,9 @@ Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph, const std:
             if (of_client && !named && scope.empty())
                 parts.options.scope = session().id().empty() ? options_.ref : session().id();
         }
+        // It works with this job, so no other job may wait for it.
+        if (std::holds_alternative<llb::BuildOp>(loaded.op.body))
+            parts.options.scope = fmt::format("{} of {}", scope, options_.ref);
         parts.options.ignore_cache = loaded.metadata.ignore_cache;
         parts.options.description = loaded.metadata.description;
         if (const auto& group = loaded.metadata.progress_group) {
@@ -184,7 +204,8 @@ Result<bool> LocalJob::permit(llb::SourceOp& source, const std::optional<llb::Pl
            changed;
 }
 
-Result<ResultRef> LocalJob::load(const llb::Definition& given, const sourcepolicy::Policies& more, const Stop& stop) {
+Result<ResultRef> LocalJob::load(const llb::Definition& given, const sourcepolicy::Policies& more,
+                                 const std::optional<Digest>& parent, const Stop& stop) {
     if (given.is_scratch()) return ResultRef{};
     const bool free = options_.policies.empty() && more.empty() && options_.judge == nullptr;
     const llb::Definition definition =
@@ -195,6 +216,7 @@ Result<ResultRef> LocalJob::load(const llb::Definition& given, const sourcepolic
                    }));
     llb::Graph graph = TRY(llb::load(definition));
     if (!graph.target) return ResultRef{};
+    TRY(build_order_.add(graph, parent));
     solver::Output output = TRY(to_vertices(graph, ""));
     return std::make_shared<const LazyResult>(definition, std::move(graph), std::move(output));
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/build_job.hpp"
+#include "engine/build_op.hpp"
 #include "engine/recorder.hpp"
 #include "engine/workshop.hpp"
 #include "exporter/index.hpp"
@@ -90,10 +91,17 @@ private:
     Result<frontend::ResolvedImage> ask_image_config(const std::string& reference, const llb::Platform& platform,
                                                      frontend::ResolveMode mode, const std::string& log_name,
                                                      const Stop& stop);
-    Result<ResultRef> load(const llb::Definition& definition, const sourcepolicy::Policies& more, const Stop& stop);
+    Result<ResultRef> load(const llb::Definition& definition, const sourcepolicy::Policies& more, const Stop& stop) {
+        return load(definition, more, std::nullopt, stop);
+    }
+    // parent: the build operation that the definition is of.
+    Result<ResultRef> load(const llb::Definition& definition, const sourcepolicy::Policies& more,
+                           const std::optional<Digest>& parent, const Stop& stop);
     // scope: vertices are shared with those of equal scope only.
     Result<solver::Output> to_vertices(const llb::Graph& graph, const std::string& scope);
     Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
+    std::shared_ptr<solver::Op> build_op(const llb::LoadedVertex& vertex, const llb::BuildOp& op,
+                                         llb::OpCacheInfo cache);
     // The one place that says who may have the host's network or no sandbox.
     Result<> check_entitlements(llb::NetMode network, llb::SecurityMode security, const std::string& name) const;
     // What a step gets for the devices it asks for, when it may have them.
@@ -148,6 +156,7 @@ private:
     std::shared_ptr<Workshop> workshop_;
     std::unique_ptr<solver::Job> job_;
     Guarded<std::set<CacheSpec>> imported_;
+    BuildOrder build_order_;
     Guarded<std::map<ResultRef, solver::Output>> rebuilt_;
     std::atomic<int> rebuilds_ = 0;
     // Images asked for, by what was asked; nullopt while the first who asked is finding out.

@@ -281,6 +281,17 @@ private:
         return {};
     }
 
+    Result<> fill(Op& op, const BuildNode& node, const Constraints& /*constraints*/) const {
+        const Output real = resolve(node.definition);
+        if (real.is_scratch()) return bad_input("a build operation needs a state that holds its definition");
+        BuildOp build;
+        build.inputs.emplace(kDefinitionFile, 0);
+        op.inputs.push_back(input_of(real));
+        if (!node.filename.empty()) build.attrs.emplace(kDefinitionFileAttr, node.filename);
+        op.body = std::move(build);
+        return {};
+    }
+
     Result<> fill(Op& /*op*/, const DeferredNode& /*node*/, const Constraints& /*constraints*/) const { UNREACHABLE(); }
     Result<> fill(Op& /*op*/, const RawNode& /*node*/, const Constraints& /*constraints*/) const { UNREACHABLE(); }
 

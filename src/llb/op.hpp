@@ -20,6 +20,7 @@ inline constexpr std::int64_t kSkipOutput = -1;  // output: not kept
 inline constexpr std::string_view kRootMount = "/";
 inline constexpr std::string_view kCustomName = "llb.customname";
 inline constexpr std::string_view kDefinitionFile = "buildkit.llb.definition";
+inline constexpr std::string_view kDefinitionFileAttr = "llbbuild.filename";  // of a BuildOp
 
 struct Platform {
     std::string architecture;

@@ -188,6 +188,11 @@ State diff(const State& lower, const State& upper, Constraints constraints) {
     return State(Output{std::make_shared<Node>(DiffNode{lower.output(), upper.output()}, std::move(constraints)), 0});
 }
 
+State build(const State& definition, std::string filename, Constraints constraints) {
+    return State(
+        Output{std::make_shared<Node>(BuildNode{definition.output(), std::move(filename)}, std::move(constraints)), 0});
+}
+
 State deferred(std::function<State()> make) {
     return State(Output{std::make_shared<Node>(DeferredNode{std::move(make), std::nullopt}, Constraints{}), 0});
 }
@@ -233,6 +238,8 @@ std::vector<Output> Node::dependencies() const {
     } else if (const auto* difference = std::get_if<DiffNode>(&body)) {
         add(difference->lower);
         add(difference->upper);
+    } else if (const auto* nested = std::get_if<BuildNode>(&body)) {
+        add(nested->definition);
     } else if (const auto* raw = std::get_if<RawNode>(&body)) {
         for (const Output& input : raw->inputs) add(input);
     }
@@ -260,6 +267,8 @@ void Node::take_children(std::vector<std::shared_ptr<Node>>& into) {
     } else if (auto* difference = std::get_if<DiffNode>(&body)) {
         take(difference->lower);
         take(difference->upper);
+    } else if (auto* nested = std::get_if<BuildNode>(&body)) {
+        take(nested->definition);
     } else if (auto* late = std::get_if<DeferredNode>(&body)) {
         if (late->made) take(*late->made);
     } else if (auto* raw = std::get_if<RawNode>(&body)) {

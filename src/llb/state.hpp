@@ -262,6 +262,9 @@ struct OciLayoutOptions {
 [[nodiscard]] State merge(const std::vector<State>& inputs, Constraints constraints);
 [[nodiscard]] State diff(const State& lower, const State& upper, Constraints constraints);
 
+// What the definition in a file of `definition` builds to; filename is "buildkit.llb.definition" when empty.
+[[nodiscard]] State build(const State& definition, std::string filename, Constraints constraints);
+
 // A state made when the definition is marshalled, once: for sources whose options (the paths that are
 // used) are only known at the end.
 [[nodiscard]] State deferred(std::function<State()> make);

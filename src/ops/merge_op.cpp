@@ -1,22 +1,11 @@
 #include "ops/merge_op.hpp"
 
+#include "layer/difference.hpp"
 #include "ops/file_op.hpp"
 
 #include <algorithm>
 
 namespace cooper::ops {
-
-namespace {
-
-Result<store::Chain> committed(const solver::SharedResult& result) {
-    const Ref* ref = ref_of(result);
-    if (ref != nullptr && ref->local() != nullptr) {
-        return fail(Code::failed_precondition, Blame::user, "a build context cannot be compared before it is copied");
-    }
-    return chain_of(result);
-}
-
-}  // namespace
 
 Result<solver::CacheMapPart> MergeOp::cache_map(std::size_t /*index*/, solver::OpContext& /*context*/) {
     return to_cache_map(cache_);
@@ -39,20 +28,34 @@ Result<solver::CacheMapPart> DiffOp::cache_map(std::size_t /*index*/, solver::Op
 }
 
 Result<std::vector<solver::SharedResult>> DiffOp::execute(std::span<const solver::SharedResult> inputs,
-                                                          solver::OpContext& /*context*/) {
+                                                          solver::OpContext& context) {
     const auto chain_at = [&](std::int64_t index) -> Result<store::Chain> {
         if (index < 0) return store::Chain{};
-        return committed(inputs[static_cast<std::size_t>(index)]);
+        return environment_.trees.layers_of(inputs[static_cast<std::size_t>(index)], description_, context.stop);
     };
     const store::Chain lower = TRY(chain_at(op_.lower));
     const store::Chain upper = TRY(chain_at(op_.upper));
     if (lower.layers.size() > upper.layers.size() ||
         !std::equal(lower.layers.begin(), lower.layers.end(), upper.layers.begin())) {
-        return fail(Code::failed_precondition, Blame::user, "diff: the upper result is not built on the lower one");
+        return std::vector{make_result(TRY(compare(lower, upper, context)))};
     }
     store::Chain rest;
     rest.layers.assign(upper.layers.begin() + static_cast<std::ptrdiff_t>(lower.layers.size()), upper.layers.end());
     return std::vector{make_result(std::move(rest))};
+}
+
+Result<store::Chain> DiffOp::compare(const store::Chain& lower, const store::Chain& upper, solver::OpContext& context) {
+    const auto before = TRY(environment_.trees.tree(make_result(lower), context.progress, context.stop));
+    const auto after = TRY(environment_.trees.tree(make_result(upper), context.progress, context.stop));
+    store::LayerDraft draft = TRY(environment_.store.begin_layer());
+    const auto builder =
+        TRY(snapshot::LayerBuilder::create(TRY(environment_.trees.layer_dirs(lower)), TRY(draft.open())));
+    TRY(layer::put_difference(before, after, *builder, context.stop));
+    TRY(builder->finish());
+    store::LayerInfo info;
+    info.description = description_;
+    info.size_bytes = builder->written().bytes;
+    return store::Chain{{TRY(std::move(draft).commit(info))}};
 }
 
 Result<solver::CacheMapPart> PassthroughOp::cache_map(std::size_t /*index*/, solver::OpContext& /*context*/) {

@@ -1,5 +1,5 @@
-// MergeOp, DiffOp and PassthroughOp as solver::Ops: lists of layers put together and taken apart,
-// without touching a file.
+// MergeOp, DiffOp and PassthroughOp as solver::Ops: lists of layers put together and taken apart. Files are only looked
+// at for the difference of two results of which neither is built on the other.
 #pragma once
 
 #include "llb/cache_digest.hpp"
@@ -31,11 +31,12 @@ private:
     std::string description_;
 };
 
-// Only of chains of which one begins with the other, which is what BuildKit's clients make of states;
-// others are refused.
+// What is in the upper result and not in the lower one. Where the upper one is built on the lower one these are layers
+// that exist already; otherwise the trees are compared and the difference is a layer of its own.
 class DiffOp final : public solver::Op {
 public:
-    DiffOp(llb::DiffOp op, llb::OpCacheInfo cache) : op_(op), cache_(std::move(cache)) {}
+    DiffOp(Environment& environment, llb::DiffOp op, llb::OpCacheInfo cache, std::string description)
+        : environment_(environment), op_(op), cache_(std::move(cache)), description_(std::move(description)) {}
     Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override;
     bool cache_map_is_cheap() const override { return true; }
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
@@ -43,8 +44,12 @@ public:
     solver::PoolKind pool() const override { return solver::PoolKind::cpu; }
 
 private:
+    Result<store::Chain> compare(const store::Chain& lower, const store::Chain& upper, solver::OpContext& context);
+
+    Environment& environment_;
     llb::DiffOp op_;
     llb::OpCacheInfo cache_;
+    std::string description_;
 };
 
 class PassthroughOp final : public solver::Op {

@@ -2,7 +2,7 @@
 // "build-arg:PROBE" says, and answers with an image that has one file, /report: what it saw. Options come as BuildKit's
 // frontends get them, in BUILDKIT_FRONTEND_OPT_<n>=key=value.
 //     probe_frontend --image FOLDER       copies itself and its libraries there, as the files of an image
-//     probe_frontend --llb NAME           prints a definition: root, host, insecure
+//     probe_frontend --llb NAME           prints a definition: root, host, insecure, diff, build, loop
 #include "base/text.hpp"
 #include "llb/marshal.hpp"
 #include "llb/state.hpp"
@@ -507,7 +507,51 @@ void write_image(const std::filesystem::path& folder) {
     fs::copy_file(fs::read_symlink("/proc/self/exe"), folder / "run", fs::copy_options::overwrite_existing);
 }
 
+llb::State file_of(const std::string& path, const std::string& data) {
+    llb::FileActions actions;
+    actions.mkfile(path, 0644, data, {}, {});
+    return llb::scratch().file(std::move(actions), {});
+}
+
+// What one container has and the other has not, as its own tree and put on a third.
+llb::State difference() {
+    const llb::State one = shell(
+        "mkdir -p /t/d && cd /t && echo same > same && echo old > changed && echo gone > gone && "
+        "ln -s same link && mkdir was-dir && echo x > was-dir/x && echo y > was-file && "
+        "touch -h -d @1000000000 same link d",
+        [](llb::RunOptions&) {});
+    const llb::State two = shell(
+        "mkdir -p /t/d && cd /t && echo same > same && echo new > changed && "
+        "ln -s same link && echo z > was-dir && mkdir was-file && echo w > was-file/w && "
+        "echo deep > d/deep && ln d/deep hard && chmod 4711 changed && "
+        "touch -h -d @1000000000 same link",
+        [](llb::RunOptions&) {});
+    const llb::State difference = llb::diff(one, two, {});
+    llb::FileActions keep;
+    llb::CopyOptions contents;
+    contents.dir_contents_only = true;
+    keep.copy(difference, "/t", "/alone", contents);
+    keep.copy(llb::merge({one, difference}, {}), "/t", "/merged", contents);
+    return llb::scratch().file(std::move(keep), {});
+}
+
+// A build operation in a build operation, the inner definition made by a step; or one that waits for itself.
+llb::State nested(bool loop) {
+    const llb::State inner = shell("echo nested > /word", [](llb::RunOptions&) {});
+    if (!loop) {
+        const llb::State middle = llb::build(file_of("/llb.pb", bytes_of(inner)), "llb.pb", {});
+        return llb::build(file_of("/buildkit.llb.definition", bytes_of(middle)), "", {});
+    }
+    // The file is of the client's, so it can hold a definition that has the very same operation.
+    return llb::build(llb::local("context", {}), "loop.pb", {});
+}
+
 void print_definition(const std::string& name) {
+    if (name == "diff" || name == "build" || name == "loop") {
+        const std::string bytes = bytes_of(name == "diff" ? difference() : nested(name == "loop"));
+        std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+        return;
+    }
     const llb::State state = shell("echo from raw LLB > /word", [&](llb::RunOptions& options) {
         if (name == "host") options.network = llb::NetMode::host;
         if (name == "insecure") options.security = llb::SecurityMode::insecure;

@@ -28,6 +28,10 @@ struct DiffNode {
     Output lower;
     Output upper;
 };
+struct BuildNode {
+    Output definition;
+    std::string filename;
+};
 struct DeferredNode {
     std::function<State()> make;
     std::optional<Output> made;
@@ -40,7 +44,7 @@ struct RawNode {
 
 class Node {
 public:
-    using Body = std::variant<SourceNode, ExecNode, FileNode, MergeNode, DiffNode, DeferredNode, RawNode>;
+    using Body = std::variant<SourceNode, ExecNode, FileNode, MergeNode, DiffNode, BuildNode, DeferredNode, RawNode>;
 
     Node(Body what, Constraints beside) : body(std::move(what)), constraints(std::move(beside)) {}
     Node(const Node&) = delete;
