@@ -6,12 +6,16 @@
 #include "codec/sha256.hpp"
 #include "daemon/detail/call_packets.hpp"
 #include "daemon/local_slots.hpp"
+#include "daemon/session_exporters.hpp"
+#include "daemon/source_judge.hpp"
 #include "filesync/local_tree.hpp"
 #include "filesync/packet.hpp"
 #include "filesync/receive.hpp"
 #include "filesync/send.hpp"
 #include "proto/content.grpc.pb.h"
+#include "proto/exporter.grpc.pb.h"
 #include "proto/filesync.grpc.pb.h"
+#include "proto/policysession.grpc.pb.h"
 #include "proto/secrets.grpc.pb.h"
 #include "proto/sshforward.grpc.pb.h"
 #include "rpc/bytes_message.hpp"
@@ -271,6 +275,127 @@ std::unique_ptr<grpc::Service> file_service(const std::string& directory, std::a
               sent += TRY(filesync::send(packets, {{"", tree}}, {}, {})).bytes;
               return {};
           }}});
+}
+
+// --- the client's word about sources ---
+
+namespace policy = moby::buildkit::v1::sourcepolicy;
+
+// Decides by the last letter of the identifier.
+class PolicyService final : public policy::policysession::PolicyVerifier::Service {
+public:
+    grpc::Status CheckPolicy(grpc::ServerContext*, const policy::policysession::CheckPolicyRequest* request,
+                             policy::policysession::CheckPolicyResponse* response) override {
+        ++asked;
+        const auto& source = request->source().source();
+        const char letter = source.identifier().back();
+        if (letter == 'm' && request->source().image().digest().empty()) {
+            *response->mutable_request()->mutable_source() = source;
+            return grpc::Status::OK;
+        }
+        if (letter == 'o') {  // asks for another source
+            response->mutable_request()->mutable_source()->set_identifier("docker-image://other");
+            return grpc::Status::OK;
+        }
+        if (letter == 'f') {  // asks for ever
+            *response->mutable_request()->mutable_source() = source;
+            return grpc::Status::OK;
+        }
+        if (letter == 'n') return grpc::Status::OK;  // decides nothing
+        auto& decision = *response->mutable_decision();
+        decision.set_action(letter == 'd' ? policy::DENY : letter == 'c' ? policy::CONVERT : policy::ALLOW);
+        if (letter == 'd') decision.add_denymessages()->set_message("not from here");
+        if (letter == 'c') {
+            decision.mutable_update()->set_identifier("https://example.com/p");
+            (*decision.mutable_update()->mutable_attrs())["http.checksum"] = "sha256:1";
+        }
+        seen = request->source().image().config();
+        return grpc::Status::OK;
+    }
+    std::atomic<int> asked = 0;
+    std::string seen;
+};
+
+class SomeFacts final : public engine::SourceFacts {
+public:
+    Result<frontend::ResolvedImage> image(const std::string& reference, const llb::Platform&, frontend::ResolveMode,
+                                          Stop) override {
+        frontend::ResolvedImage image;
+        image.reference = reference;
+        image.digest = codec::sha256_of(reference);
+        image.config_json = "{\"of\":\"" + reference + "\"}";
+        return image;
+    }
+    Result<engine::SourceMeta> other(const llb::SourceOp&, Stop) override { return engine::SourceMeta{}; }
+};
+
+TEST_F(SessionsTest, APolicyOfTheClientDecides) {
+    PolicyService service;
+    const Client client(daemon_, "one", {.services = {&service}, .metadata = {}});
+    const auto judge = make_client_judge(find("one"));
+    SomeFacts facts;
+    const auto decide = [&](const std::string& identifier) -> std::string {
+        llb::SourceOp source{identifier, {}};
+        const auto changed = judge->judge(source, {}, facts, {});
+        if (!changed) return changed.error().to_string();
+        EXPECT_EQ(*changed, source.identifier != identifier);
+        return source.identifier;
+    };
+    EXPECT_EQ(decide("docker-image://a"), "docker-image://a");
+    EXPECT_EQ(service.asked, 1);
+    EXPECT_NE(decide("docker-image://d").find("not allowed by policy: not from here"), std::string::npos);
+    EXPECT_EQ(decide("docker-image://m"), "docker-image://m");
+    EXPECT_EQ(service.seen, "{\"of\":\"m\"}");
+    EXPECT_NE(decide("docker-image://o").find("asks for \"docker-image://other\""), std::string::npos);
+    EXPECT_NE(decide("docker-image://n").find("no decision"), std::string::npos);
+    service.asked = 0;
+    EXPECT_NE(decide("docker-image://f").find("too many policy requests"), std::string::npos);
+    EXPECT_EQ(service.asked, 10);
+    llb::SourceOp source{"http://example.com/c", {}};
+    EXPECT_TRUE(judge->judge(source, {}, facts, {}).value());
+    EXPECT_EQ(source.identifier, "https://example.com/p");
+    EXPECT_EQ(source.attrs.at("http.checksum"), "sha256:1");
+}
+
+// --- exporters that the client chooses ---
+
+class ExporterService final : public moby::exporter::v1::Exporter::Service {
+public:
+    grpc::Status FindExporters(grpc::ServerContext*, const moby::exporter::v1::FindExportersRequest* request,
+                               moby::exporter::v1::FindExportersResponse* response) override {
+        for (const auto& [key, value] : request->metadata()) metadata[key] = value;
+        auto& one = *response->add_exporters();
+        one.set_type("image");
+        (*one.mutable_attrs())["name"] = "chosen";
+        return grpc::Status::OK;
+    }
+    grpc::Status FinalizeExport(grpc::ServerContext*, const moby::exporter::v1::FinalizeExportRequest* request,
+                                moby::exporter::v1::FinalizeExportResponse*) override {
+        for (const auto& [key, value] : request->exporter_response()) answer[key] = value;
+        return grpc::Status::OK;
+    }
+    std::map<std::string, std::string> metadata, answer;
+};
+
+TEST_F(SessionsTest, ExportersOfTheClient) {
+    ExporterService service;
+    const rpc::Metadata methods = {
+        {"x-docker-expose-session-grpc-method", "/moby.exporter.v1.Exporter/FindExporters"},
+        {"x-docker-expose-session-grpc-method", "/moby.exporter.v1.Exporter/FinalizeExport"}};
+    const Client client(daemon_, "one", {.services = {&service}, .metadata = methods});
+    const Client plain(daemon_, "two", {.services = {}, .metadata = {}});
+    engine::FrontendResult result;
+    result.metadata["containerimage.config"] = "{}";
+    const auto chosen = find_exporters(*find("one"), result, {});
+    ASSERT_TRUE(chosen) << chosen.error().to_string();
+    ASSERT_EQ(chosen->size(), 1U);
+    EXPECT_EQ(chosen->front().type, "image");
+    EXPECT_EQ(chosen->front().attrs.at("name"), "chosen");
+    EXPECT_EQ(service.metadata.at("containerimage.config"), "{}");
+    EXPECT_TRUE(finalize_export(*find("one"), {{"image.name", "chosen"}}, {}));
+    EXPECT_EQ(service.answer.at("image.name"), "chosen");
+    EXPECT_TRUE(find_exporters(*find("two"), result, {}).value().empty());
+    EXPECT_TRUE(finalize_export(*find("two"), {}, {}));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "daemon/conversations.hpp"
 #include "daemon/frontend_process.hpp"
 #include "daemon/gateway.hpp"
+#include "daemon/session_exporters.hpp"
 #include "daemon/sessions.hpp"
 #include "daemon/source_judge.hpp"
 #include "daemon/wire.hpp"
@@ -26,7 +27,9 @@ namespace v1 = moby::buildkit::v1;
 
 constexpr std::int64_t kCompatibilityVersions[] = {0, 10, 20, 30};
 
-Result<std::vector<engine::ExportSpec>> exports_of(const v1::SolveRequest& request) {
+// Exporters of a request, and those that the client chooses later.
+Result<std::vector<engine::ExportSpec>> exports_of(const v1::SolveRequest& request,
+                                                   const std::vector<TypedExporter>& chosen) {
     std::vector<engine::ExportSpec> exports;
     std::optional<std::string> epoch;
     if (const auto found = request.frontendattrs().find("build-arg:SOURCE_DATE_EPOCH");
@@ -46,9 +49,9 @@ Result<std::vector<engine::ExportSpec>> exports_of(const v1::SolveRequest& reque
     if (request.exporters().empty()) {
         if (!request.exporterdeprecated().empty())
             TRY(add(request.exporterdeprecated(), request.exporterattrsdeprecated()));
-        return exports;
     }
     for (const auto& exporter : request.exporters()) TRY(add(exporter.type(), exporter.attrs()));
+    for (const auto& exporter : chosen) TRY(add(exporter.type, exporter.attrs));
     return exports;
 }
 
@@ -88,7 +91,6 @@ private:
             return bad_input("unsupported compatibility version {}", request.compatibilityversion());
         }
         if (request.proxynetwork()) return bad_input("this daemon has no recording proxy for networks");
-        if (request.enablesessionexporter()) return bad_input("exporters of the session are not supported");
         return {};
     }
 
@@ -118,14 +120,14 @@ private:
     Result<> build(const v1::SolveRequest& request, BuildProgress& progress, v1::SolveResponse& response,
                    const Stop& stop) {
         TRY(check(request));
-        const auto exports = TRY(exports_of(request));
+        TRY(exports_of(request, {}));
         engine::JobOptions options;
         options.ref = request.ref();
         options.entitlements = TRY(entitlements_of(request));
-        options.session =
-            request.session().empty()
-                ? std::make_shared<session::Session>()
-                : std::static_pointer_cast<session::Session>(TRY(parts_.sessions.find(request.session(), stop)));
+        std::shared_ptr<RemoteSession> client;
+        if (!request.session().empty()) client = TRY(parts_.sessions.find(request.session(), stop));
+        options.session = client == nullptr ? std::make_shared<session::Session>()
+                                            : std::static_pointer_cast<session::Session>(client);
         options.find_session = [this](const std::string& id,
                                       const Stop& wait) -> Result<std::shared_ptr<session::Session>> {
             return std::static_pointer_cast<session::Session>(TRY(parts_.sessions.find(id, wait)));
@@ -158,19 +160,24 @@ private:
             auto answered = conversation->wait(stop);
             conversation.reset();  // the entry waits until nobody holds it
             result = TRY(std::move(answered));
-            return finish(*job, result, exports, response, stop);
+            return finish(*job, result, request, client.get(), response, stop);
         }
-        return finish(*job, result, exports, response, stop);
+        return finish(*job, result, request, client.get(), response, stop);
     }
 
-    Result<> finish(engine::BuildJob& job, const engine::FrontendResult& result,
-                    const std::vector<engine::ExportSpec>& exports, v1::SolveResponse& response, const Stop& stop) {
+    Result<> finish(engine::BuildJob& job, const engine::FrontendResult& result, const v1::SolveRequest& request,
+                    const RemoteSession* client, v1::SolveResponse& response, const Stop& stop) {
+        const bool asks = client != nullptr && request.enablesessionexporter();
+        std::vector<TypedExporter> chosen;
+        if (asks) chosen = TRY(find_exporters(*client, result, stop));
+        const auto exports = TRY(exports_of(request, chosen));
         const engine::ExportAnswer answer = TRY(job.export_result(result, exports, {}, stop));
         auto& out = *response.mutable_exporterresponse();
         for (const auto& [key, value] : answer.response) out[key] = value;
         for (const auto& [key, value] : result.metadata) {
             if (key.starts_with("frontend.") || key.starts_with("result.") || key == "version") out[key] = value;
         }
+        if (asks) TRY(finalize_export(*client, {out.begin(), out.end()}, stop));
         return {};
     }
 
