@@ -6,6 +6,7 @@
 #include "codec/go_json.hpp"
 #include "codec/sha256.hpp"
 #include "session/layout_index.hpp"
+#include "sourcepolicy/lock.hpp"
 
 #include <algorithm>
 #include <array>
@@ -173,6 +174,17 @@ Result<Job> to_job(const BuildRequest& request) {
     for (const auto& [name, value] : request.named_contexts) TRY(add_named_context(job, name, value));
     job.spec.entitlements = request.allow;
     job.spec.source_policy_json = request.source_policy_json;
+    if (request.frozen || !request.lock_json.empty()) {
+        // A request has room for one policy.
+        if (!request.source_policy_json.empty()) {
+            return bad_input("a source policy and cooper.lock cannot be sent together")
+                .with_hint("build without --builder, or put the pins into the policy");
+        }
+        sourcepolicy::Lock lock;
+        if (!request.lock_json.empty()) lock = TRY(sourcepolicy::parse_lock(request.lock_json));
+        job.spec.source_policy_json = sourcepolicy::to_json(
+            sourcepolicy::policy_of(lock, request.frozen ? sourcepolicy::Frozen::yes : sourcepolicy::Frozen::no));
+    }
     std::map<std::string, std::string> files;
     std::map<std::string, std::string> variables;
     for (const auto& secret : request.secrets) {

@@ -25,7 +25,8 @@ struct BuildFlags {
     std::string source_policy_file, file, target, network = "default", iidfile, metadata_file, progress, context,
                                                   shm_size, cgroup_parent, memory, memory_swap;
     std::map<std::string, std::string> limits;  // by their frontend options
-    bool no_cache = false, pull = false, push = false, load = false, quiet = false, ignored = false;
+    bool offline = false, frozen = false, no_cache = false, pull = false, push = false, load = false, quiet = false,
+         ignored = false;
     std::size_t jobs = 0;
     std::string provenance, sbom;
     std::string call = "build";
@@ -110,18 +111,24 @@ constexpr std::size_t kMaxPolicy = 1U << 20U;
 
 // A policy that cannot be read must not become none.
 Result<std::string> read_policy(const std::string& path) {
-    const sys::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file.valid()) return fail_errno(errno, path);
-    std::string text;
-    std::array<std::byte, 1U << 14U> buffer{};
-    while (text.size() <= kMaxPolicy) {
-        const std::size_t n = TRY_CONTEXT(sys::read_some(file.get(), buffer), "{}", path);
-        if (n == 0) break;
-        text += as_text(std::span(buffer).first(n));
-    }
-    if (text.size() > kMaxPolicy) return bad_input("{} is larger than {} bytes", path, kMaxPolicy);
+    std::string text = TRY(read_whole(path, kMaxPolicy));
     if (text.empty()) return bad_input("{} is empty", path).with_hint("a policy without rules is {}");
     return text;
+}
+
+// cooper.lock of a directory holds for its builds, unless newer images are asked for.
+Result<> set_lock(const BuildFlags& flags, engine::BuildRequest& request) {
+    request.frozen = flags.frozen;
+    if (flags.pull && (flags.frozen || flags.offline))
+        return bad_input("--pull asks for newer images, {} forbids it", flags.frozen ? "--frozen" : "--offline");
+    if (flags.pull || request.context.kind != engine::ContextSpec::Kind::directory) return {};
+    auto text = read_whole(lock_path(request.context.text), kMaxLockFile);
+    if (!text && text.error().code() == Code::not_found) {
+        if (!flags.frozen) return {};
+        return text.error().with_hint(fmt::format("write it with cooper lock {}", request.context.text));
+    }
+    request.lock_json = TRY(std::move(text));
+    return {};
 }
 
 Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
@@ -194,13 +201,6 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     return request;
 }
 
-Result<> write_file(const std::string& path, std::string_view text) {
-    sys::Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (!file.valid()) return fail_errno(errno, path);
-    TRY_CONTEXT(sys::write_all(file.get(), text), "{}", path);
-    return std::move(file).close();
-}
-
 std::string metadata_json(const engine::BuildResponse& response) {
     std::string text = "{";
     for (const auto& [key, value] : response.metadata)
@@ -241,8 +241,9 @@ CalledFile called_file(const BuildFlags& flags, const engine::BuildRequest& requ
 // By a daemon when one is named, else by an engine of this process.
 Result<engine::BuildResponse> run_build(const engine::BuildRequest& request, const Session& session,
                                         const std::function<Result<std::unique_ptr<engine::Engine>>()>& open,
-                                        ProgressMode mode) {
+                                        ProgressMode mode, bool offline) {
     if (!session.global.builder.empty() && session.remote != nullptr) {
+        if (offline) return bad_input("--offline is for builds without --builder");
         const auto display = make_display(mode);
         auto result = session.remote->build({session.global.builder, session.global.tls_dir}, request, display->sink(),
                                             session.stop);
@@ -261,9 +262,11 @@ Result<int> answer(const BuildFlags& flags, const BuildCall& call, engine::Build
     request.call = call.request;
     sys::TempDir passing;  // when there is no state that may be written
     const auto open = [&]() -> Result<std::unique_ptr<engine::Engine>> {
-        return open_for_call(session, TRY(session.config()), passing);
+        engine::Config config = TRY(session.config());
+        config.offline = flags.offline;
+        return open_for_call(session, std::move(config), passing);
     };
-    const engine::BuildResponse response = TRY(run_build(request, session, open, progress));
+    const engine::BuildResponse response = TRY(run_build(request, session, open, progress, flags.offline));
     if (!flags.metadata_file.empty()) TRY(write_file(flags.metadata_file, metadata_json(response)));
     return print_answer(call, response.answer, called_file(flags, request));
 }
@@ -273,6 +276,7 @@ Result<int> build(const BuildFlags& flags, Session& session) {
     engine::BuildRequest request = TRY(to_request(flags));
     sys::Fd spool;
     TRY(set_context(flags, request, spool));
+    TRY(set_lock(flags, request));
     std::string mode = flags.progress;
     if (const char* env = std::getenv("BUILDKIT_PROGRESS"); mode.empty() && env != nullptr) mode = env;
     const ProgressMode progress = flags.quiet ? ProgressMode::quiet : TRY(parse_progress_mode(mode));
@@ -280,10 +284,11 @@ Result<int> build(const BuildFlags& flags, Session& session) {
     const auto open = [&]() -> Result<std::unique_ptr<engine::Engine>> {
         engine::Config config = TRY(session.config());
         if (flags.jobs > 0) config.jobs = flags.jobs;
+        config.offline = flags.offline;
         const std::string root = TRY(engine::choose_root(session.global.root, config));
         return engine::Engine::open(root, std::move(config));
     };
-    const engine::BuildResponse response = TRY(run_build(request, session, open, progress));
+    const engine::BuildResponse response = TRY(run_build(request, session, open, progress, flags.offline));
     const std::string id = response.image_id ? response.image_id->to_string() : "";
     if (!flags.iidfile.empty()) TRY(write_file(flags.iidfile, id));
     if (!flags.metadata_file.empty()) TRY(write_file(flags.metadata_file, metadata_json(response)));
@@ -326,6 +331,8 @@ Action setup_build(CLI::App& app) {
         ->type_name("STAGE")
         ->allow_extra_args(false);
     app.add_flag("--pull", flags->pull, "Ask the registry for newer base images");
+    app.add_flag("--frozen", flags->frozen, "Remote sources must be in cooper.lock, or be named by digest or commit");
+    app.add_flag("--offline", flags->offline, "Use what is here; neither the build nor its steps have a network");
     app.add_option("--secret", flags->secrets,
                    "Secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=VARIABLE")
         ->type_name("SPEC")

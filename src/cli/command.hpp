@@ -53,6 +53,7 @@ struct Command {
 [[nodiscard]] std::vector<Command> build_commands();
 [[nodiscard]] std::vector<Command> dockerfile_commands();
 [[nodiscard]] std::vector<Command> ignore_commands();
+[[nodiscard]] std::vector<Command> lock_commands();
 [[nodiscard]] std::vector<Command> image_commands();
 [[nodiscard]] std::vector<Command> run_commands();
 [[nodiscard]] std::vector<Command> system_commands();
@@ -60,6 +61,13 @@ struct Command {
 
 // `start` and what follows it, no further than a little more than a Dockerfile may have: its parser names the line.
 [[nodiscard]] Result<std::string> read_dockerfile(int fd, std::string start);
+
+// A whole small file; not_found.
+[[nodiscard]] Result<std::string> read_whole(const std::string& path, std::size_t limit_bytes);
+[[nodiscard]] Result<> write_file(const std::string& path, std::string_view text);
+inline constexpr std::size_t kMaxLockFile = 4U << 20U;
+// Where the lock of a context is.
+[[nodiscard]] std::string lock_path(const std::string& context);
 
 // Prints an error as people read it: log tail, excerpt, message, hint.
 void print_error(const Error& error);

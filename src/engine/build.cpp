@@ -219,10 +219,60 @@ Result<> Build::name_caches(const ExportAnswer& answer) const {
 
 namespace {
 
-Result<sourcepolicy::Policies> policies_of(const std::string& json) {
-    if (json.empty()) return sourcepolicy::Policies();
-    return sourcepolicy::Policies::create({TRY(sourcepolicy::parse_policy(json))});
+// The user's own policy first: a lock comes with the context, and must not hide a source from it.
+Result<sourcepolicy::Policies> policies_of(const BuildRequest& request) {
+    std::vector<sourcepolicy::Policy> policies;
+    if (!request.source_policy_json.empty())
+        policies.push_back(TRY(sourcepolicy::parse_policy(request.source_policy_json)));
+    if (request.frozen || !request.lock_json.empty()) {
+        sourcepolicy::Lock lock;
+        if (!request.lock_json.empty()) lock = TRY(sourcepolicy::parse_lock(request.lock_json));
+        policies.push_back(
+            sourcepolicy::policy_of(lock, request.frozen ? sourcepolicy::Frozen::yes : sourcepolicy::Frozen::no));
+    }
+    return sourcepolicy::Policies::create(policies);
 }
+
+Error explain_frozen(const Error& error, bool frozen) {
+    if (!frozen || error.code() != Code::permission_denied || !error.to_string().contains("denied by policy"))
+        return error;
+    return error.with_hint("--frozen: it is not in cooper.lock; write that again with cooper lock");
+}
+
+// Remembers what every floating source means.
+class LockJudge final : public SourceJudge {
+public:
+    explicit LockJudge(store::Store& store) : store_(store) {}
+
+    Result<bool> judge(llb::SourceOp& source, const llb::Platform& platform, SourceFacts& facts, Stop stop) override {
+        if (!sourcepolicy::is_floating(source)) return false;
+        {
+            auto lock = lock_.lock();
+            if (lock->sources.contains(source.identifier)) return false;
+        }
+        std::string pin = TRY(pin_of(source, platform, facts, stop));
+        lock_.lock()->sources[source.identifier] = std::move(pin);
+        return false;
+    }
+    [[nodiscard]] sourcepolicy::Lock take() { return std::move(*lock_.lock()); }
+
+private:
+    Result<std::string> pin_of(const llb::SourceOp& source, const llb::Platform& platform, SourceFacts& facts,
+                               const Stop& stop) {
+        if (const std::string_view scheme = "docker-image://"; source.identifier.starts_with(scheme)) {
+            const std::string reference = source.identifier.substr(scheme.size());
+            // An image that was built or loaded here is what a build would take.
+            const bool here = TRY(store_.find_image(reference)).has_value();
+            const auto mode = here ? frontend::ResolveMode::standard : frontend::ResolveMode::pull;
+            return TRY(facts.image(reference, platform, mode, stop)).digest.to_string();
+        }
+        const SourceMeta meta = TRY(facts.other(source, stop));
+        return meta.commit.empty() ? meta.checksum : meta.commit;
+    }
+
+    store::Store& store_;
+    Guarded<sourcepolicy::Lock> lock_;
+};
 
 }  // namespace
 
@@ -242,12 +292,13 @@ Result<BuildResponse> Build::run() {
                   .own_credentials = true,
                   .cache_imports = std::move(cache_imports_),
                   .cache_exports = cache_exports_,
-                  .policies = TRY(policies_of(request_.source_policy_json))},
+                  .policies = TRY(policies_of(request_))},
                  progress_);
     if (request_.context.kind == ContextSpec::Kind::tar_stream)
         TRY(job.unpack_tar_context(request_.context.tar_fd, stop_));
-    FrontendResult result =
-        TRY(job.solve({.definition = {}, .frontend = "dockerfile.v0", .options = options_, .inputs = {}}, stop_));
+    auto solved = job.solve({.definition = {}, .frontend = "dockerfile.v0", .options = options_, .inputs = {}}, stop_);
+    if (!solved) return explain_frozen(solved.error(), request_.frozen);
+    FrontendResult result = std::move(*solved);
     if (!request_.call.empty()) {
         BuildResponse response;
         response.answer = std::move(result.metadata);
@@ -276,6 +327,47 @@ Result<BuildResponse> Build::run() {
     }
     response.metadata["buildx.build.ref"] = json_quoted(ref_);
     return response;
+}
+
+// Every stage that can be asked for by name, and the last one: what none of them needs is never fetched.
+Result<sourcepolicy::Lock> Build::lock() {
+    TRY(prepare_context());
+    TRY(prepare_options());
+    const auto judge = std::make_shared<LockJudge>(*engine_.store_);
+    LocalJob job(engine_,
+                 {.ref = ref_,
+                  .session = TRY(session::LocalSession::create(std::move(offers_))),
+                  .find_session = {},
+                  .entitlements = {},
+                  .own_credentials = true,
+                  .cache_imports = {},
+                  .cache_exports = {},
+                  .policies = {},
+                  .judge = judge},
+                 progress_);
+    const auto solve = [&](const std::string& key, const std::string& value) {
+        auto options = options_;
+        if (!key.empty()) options[key] = value;
+        return job.solve({.definition = {}, .frontend = "dockerfile.v0", .options = std::move(options), .inputs = {}},
+                         stop_);
+    };
+    TRY(solve("", ""));
+    if (!request_.target.empty()) return judge->take();
+    const FrontendResult targets = TRY(solve("requestid", "frontend.targets"));
+    const auto answer = targets.metadata.find("result.json");
+    if (answer == targets.metadata.end()) return judge->take();
+    const auto json = nlohmann::json::parse(answer->second, nullptr, false);
+    if (!json.is_object() || !json.contains("targets") || !json["targets"].is_array()) return judge->take();
+    for (const auto& target : json["targets"]) {
+        const std::string name = target.value("name", std::string());
+        if (!name.empty()) TRY_CONTEXT(solve("target", name), "stage {}", name);
+    }
+    return judge->take();
+}
+
+Result<sourcepolicy::Lock> LocalEngine::lock_sources(const BuildRequest& request, ProgressSink& progress, Stop stop) {
+    Recorder recorder(progress, sys::Fd());
+    return Build(*this, request, recorder, std::string(), std::move(stop)).lock();
 }
 
 Result<BuildResponse> LocalEngine::build(const BuildRequest& request, ProgressSink& progress, Stop stop) {

@@ -4,6 +4,7 @@
 
 #include "engine/local_job.hpp"
 #include "session/local_session.hpp"
+#include "sourcepolicy/lock.hpp"
 
 #include <map>
 #include <memory>
@@ -17,6 +18,8 @@ public:
     Build(LocalEngine& engine, const BuildRequest& request, Recorder& progress, std::string ref, Stop stop)
         : engine_(engine), request_(request), progress_(progress), ref_(std::move(ref)), stop_(std::move(stop)) {}
     Result<BuildResponse> run();
+    // What the names of its remote sources mean; builds nothing.
+    Result<sourcepolicy::Lock> lock();
 
 private:
     Result<> prepare_context();

@@ -87,6 +87,10 @@ struct BuildRequest {
 
     // A policy for sources, as JSON; empty = none.
     std::string source_policy_json;
+    // What is in cooper.lock; empty = nothing is locked. frozen: all remote sources must be locked, or pinned in the
+    // Dockerfile itself.
+    std::string lock_json;
+    bool frozen = false;
 
     std::vector<CacheSpec> cache_imports;
     std::vector<CacheSpec> cache_exports;

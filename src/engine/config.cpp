@@ -137,6 +137,8 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
             TRY(reader.value(node, key, config.jobs));
         } else if (key == "docker-config") {
             TRY(reader.value(node, key, config.docker_config));
+        } else if (key == "tag-max-age-seconds") {
+            TRY(reader.value(node, key, config.tag_max_age_s));
         } else if (key == "dns") {
             TRY(reader.value(node, key, config.dns));
         } else if (key == "limits" && node.is_table()) {
@@ -163,8 +165,9 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
                 config.registries[std::string(host.str())] = TRY(read_registry(reader, *host_node.as_table()));
             }
         } else {
-            return reader.unknown(
-                node, key, {"root", "oci-runtime", "jobs", "docker-config", "dns", "limits", "cdi", "gc", "registry"});
+            return reader.unknown(node, key,
+                                  {"root", "oci-runtime", "jobs", "docker-config", "tag-max-age-seconds", "dns",
+                                   "limits", "cdi", "gc", "registry"});
         }
     }
     return config;

@@ -35,6 +35,9 @@ struct Config {
     GcConfig gc;
     std::uint64_t max_layer_bytes = 64ULL << 30;  // limit of one unpacked layer
     std::uint64_t max_layer_files = 10'000'000;
+    // Remote sources are refused and steps have no network. Of `cooper build --offline`; no key of the file.
+    bool offline = false;
+    std::int64_t tag_max_age_s = -1;  // what tags mean is asked again after so long; -1 = with --pull only
     std::vector<std::string> dns;
     std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};  // later ones win
 };

@@ -8,6 +8,7 @@
 #include "engine/build_job.hpp"
 #include "engine/build_request.hpp"
 #include "engine/config.hpp"
+#include "sourcepolicy/lock.hpp"
 #include "sys/fd.hpp"
 
 #include <chrono>
@@ -92,6 +93,8 @@ public:
 
     // The job must end before the engine; progress outlives the job.
     virtual Result<std::unique_ptr<BuildJob>> start_job(JobOptions options, ProgressSink& progress) = 0;
+    // What the names of all remote sources of a Dockerfile mean now; builds nothing.
+    virtual Result<sourcepolicy::Lock> lock_sources(const BuildRequest& request, ProgressSink& progress, Stop stop) = 0;
     virtual Result<BuildResponse> build(const BuildRequest& request, ProgressSink& progress, Stop stop) = 0;
 
     // Images. Names are as users type them; "not found" errors suggest near names.

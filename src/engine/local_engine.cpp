@@ -82,13 +82,15 @@ Result<std::unique_ptr<Engine>> LocalEngine::create(const std::string& root, Con
 LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
     : config_(std::move(config)),
       store_(std::move(store)),
-      http_({.user_agent = "cooper/" COOPER_VERSION, .proxies = http::ProxySettings::from_process_environment()}),
+      http_({.user_agent = "cooper/" COOPER_VERSION,
+             .proxies = http::ProxySettings::from_process_environment(),
+             .offline = config_.offline}),
       credentials_(config_.docker_config),
       registry_(registry_config(config_), credentials_, http_, http::RetryPolicy{}),
       origin_(registry_),
       images_(*store_, origin_, apply_limits(config_), 4),
       http_source_(*store_, http_, config_.max_layer_bytes),
-      git_source_(*store_),
+      git_source_(*store_, config_.offline),
       trees_(*store_, *this, core_count()),
       packer_(
           *store_,

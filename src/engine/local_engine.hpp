@@ -30,6 +30,7 @@ public:
     ~LocalEngine() override;
 
     Result<std::unique_ptr<BuildJob>> start_job(JobOptions options, ProgressSink& progress) override;
+    Result<sourcepolicy::Lock> lock_sources(const BuildRequest& request, ProgressSink& progress, Stop stop) override;
     Result<BuildResponse> build(const BuildRequest& request, ProgressSink& progress, Stop stop) override;
     Result<std::vector<ImageRow>> list_images() override;
     Result<std::vector<std::string>> remove_image(const std::string& name_or_id, Force force) override;

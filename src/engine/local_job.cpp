@@ -99,10 +99,17 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
         llb::OpCacheInfo cache = TRY(llb::cache_info(vertex.op, to_llb(platform)));
         if (const auto* exec = std::get_if<llb::ExecOp>(&vertex.op.body)) {
             TRY(check_entitlements(exec->network, exec->security, vertex.name));
+            llb::ExecOp runs = *exec;
+            if (engine_.config_.offline) {
+                if (runs.network == llb::NetMode::host)
+                    return bad_input("offline: {} wants the network of the host", vertex.name);
+                runs.network = llb::NetMode::none;
+            }
             run::DeviceEdits devices = TRY(devices_of(*exec, vertex.name));
             op = std::make_shared<ops::ExecOp>(
-                environment, ops::ExecParts{*exec, std::move(cache), vertex.name, vertex.metadata.ignore_cache,
-                                            to_run(vertex.metadata.linux_resources), std::move(devices)});
+                environment,
+                ops::ExecParts{std::move(runs), std::move(cache), vertex.name, vertex.metadata.ignore_cache,
+                               to_run(vertex.metadata.linux_resources), std::move(devices)});
         } else if (const auto* file = std::get_if<llb::FileOp>(&vertex.op.body)) {
             op = std::make_shared<ops::FileOp>(environment, *file, std::move(cache), vertex.name);
         } else if (const auto* merge = std::get_if<llb::MergeOp>(&vertex.op.body)) {

@@ -87,7 +87,9 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> sessio
                            return layout_origin(attribute(attributes, "oci.store"),
                                                 attribute(attributes, "oci.session"), stop);
                        },
-                   .threads = core_count()} {}
+                   .threads = core_count()} {
+    if (engine.config_.tag_max_age_s >= 0) images_.set_tag_max_age(std::chrono::seconds(engine.config_.tag_max_age_s));
+}
 
 void Workshop::add_local(const std::string& name, store::Chain chain) { chains_[name] = std::move(chain); }
 

@@ -72,6 +72,10 @@ Client::~Client() = default;
 Result<Response> Client::send_once(const Request& request, const Stop& stop) {
     TRY(check_stop(stop));
     const Url url = TRY(Url::parse(request.url));
+    if (options_.offline) {
+        return fail(Code::failed_precondition, Blame::user, "offline: {} is wanted", printable(request.url))
+            .with_hint("build once without --offline, so that it is here");
+    }
     const std::string origin = url.scheme + "://" + url.authority() + request.unix_socket;
     auto channel = TRY(pool_->take(origin));
     const std::string proxy = request.unix_socket.empty() ? options_.proxies.proxy_for(request.url) : std::string();

@@ -22,6 +22,7 @@ namespace cooper::http {
 struct ClientOptions {
     std::string user_agent;
     ProxySettings proxies;
+    bool offline = false;  // every request is refused before anything is sent (unavailable, Blame::user)
 };
 
 // Tries again on connection errors and on 408, 429 and 5xx: after 1, 2, 4 … times first_delay, or what

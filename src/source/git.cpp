@@ -184,6 +184,7 @@ Result<std::unique_ptr<GitSource::Access>> GitSource::open_access(const GitReque
                                                                   const Stop& stop) {
     auto access = std::make_unique<Access>();
     GitIdentity identity;
+    identity.offline = offline_;
     const std::string host = request.url.host;
     if (request.url.scheme == "http" || request.url.scheme == "https") {
         struct Candidate {
@@ -239,6 +240,11 @@ Result<GitPin> GitSource::pin(const GitRequest& request, session::Session& sessi
         }
         pinned.key = cache_key(request, pinned.object, is_commit_id(ref) ? "" : ref);
         return pinned;
+    }
+    if (offline_ && request.url.scheme != "file") {
+        return fail(Code::failed_precondition, Blame::user, "offline: {} is wanted",
+                    request.url.remote_without_credentials())
+            .with_hint("name a commit, or lock it with cooper lock");
     }
     const auto access = TRY(open_access(request, session, stop));
     const std::string what = "resolve " + shown + (ref.empty() ? "" : "#" + ref);

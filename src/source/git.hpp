@@ -47,7 +47,8 @@ struct GitPin {
 
 class GitSource {
 public:
-    explicit GitSource(store::Store& store) : store_(store) {}
+    // offline: what is not here already is refused.
+    explicit GitSource(store::Store& store, bool offline = false) : store_(store), offline_(offline) {}
 
     // One ls-remote; none when the ref is a commit.
     [[nodiscard]] Result<GitPin> pin(const GitRequest& request, session::Session& session, VertexProgress* progress,
@@ -65,6 +66,7 @@ private:
     Result<> check_out(const Checkout& checkout, const Stop& stop);
 
     store::Store& store_;
+    bool offline_;
 };
 
 }  // namespace cooper::source

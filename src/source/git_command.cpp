@@ -74,14 +74,15 @@ Result<Git::Outcome> Git::execute(const Place& place, const std::vector<std::str
     env.push_back("GIT_SSH_COMMAND=" + ssh);
     if (!identity_.ssh_auth_sock.empty()) env.push_back("SSH_AUTH_SOCK=" + identity_.ssh_auth_sock);
 
+    const std::string far = identity_.offline ? "never" : "always";
     std::vector<std::pair<std::string, std::string>> config{
         {"core.hooksPath", "/dev/null"},
         {"credential.helper", ""},
         {"protocol.allow", "never"},
-        {"protocol.http.allow", "always"},
-        {"protocol.https.allow", "always"},
-        {"protocol.ssh.allow", "always"},
-        {"protocol.git.allow", "always"},
+        {"protocol.http.allow", far},
+        {"protocol.https.allow", far},
+        {"protocol.ssh.allow", far},
+        {"protocol.git.allow", far},
         // Only when asked for by name: a submodule must not reach into this machine.
         {"protocol.file.allow", "user"},
         {"safe.directory", "*"},

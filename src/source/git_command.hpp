@@ -17,6 +17,7 @@ struct GitIdentity {
     std::string auth_scope;
     std::string ssh_auth_sock;     // host path of an agent's socket
     std::string known_hosts_file;  // empty = host keys are not checked
+    bool offline = false;          // only repositories of this machine
 };
 
 class Git {

@@ -70,11 +70,17 @@ Result<std::unique_ptr<ByteSource>> RegistryOrigin::fetch_blob(const oci::Refere
     return registry_.fetch_blob(reference, blob, offset, stop);
 }
 
+bool ImageSource::is_stale(const oci::Reference& reference, Timestamp then) const {
+    if (!tag_max_age_ || !reference.digest().empty()) return false;
+    return SystemClock().now() - then > *tag_max_age_;
+}
+
 // What the name means, from the cheapest place that knows.
 Result<ImageSource::Pinned> ImageSource::pin(const ImageRequest& request, VertexProgress* progress, const Stop& stop) {
     const oci::Reference& reference = request.reference;
     const std::string id = "resolve " + reference.canonical();
     tell(progress, id, 0, 0, false);
+    std::optional<oci::Descriptor> stale;
     const bool may_remember = request.mode != ImageResolve::pull || !reference.digest().empty();
     if (may_remember) {
         const oci::Reference tagged = reference.tag().empty() ? reference : reference.without_digest();
@@ -86,12 +92,30 @@ Result<ImageSource::Pinned> ImageSource::pin(const ImageRequest& request, Vertex
         }
         if (const auto fact = TRY(store_.fact(fact_key(reference)))) {
             if (auto remembered = oci::parse_descriptor(fact->value)) {
+                if (!is_stale(reference, fact->time)) {
+                    tell(progress, id, 0, 0, true);
+                    return Pinned{.target = std::move(*remembered), .remembered = true};
+                }
+                stale = std::move(*remembered);
+            }
+        }
+        // A digest is its own answer when the bytes are here.
+        if (!reference.digest().empty()) {
+            if (const auto bytes = store_.read_blob(reference.digest(), oci::kMaxManifestBytes)) {
+                oci::Descriptor here{.media_type = TRY(oci::sniff_media_type(*bytes)),
+                                     .digest = reference.digest(),
+                                     .size = bytes->size()};
                 tell(progress, id, 0, 0, true);
-                return Pinned{.target = std::move(*remembered), .remembered = true};
+                return Pinned{.target = std::move(here), .remembered = true};
             }
         }
     }
-    oci::Descriptor target = TRY(origin_.resolve(reference, stop));
+    auto asked = origin_.resolve(reference, stop);
+    if (!asked && stale && !asked.error().is_cancelled() && asked.error().code() != Code::not_found) {
+        tell(progress, id, 0, 0, true);
+        return Pinned{.target = std::move(*stale), .remembered = true};
+    }
+    oci::Descriptor target = TRY(std::move(asked));
     TRY(store_.set_fact(fact_key(reference), oci::marshal_descriptor(target)));
     tell(progress, id, 0, 0, true);
     return Pinned{.target = std::move(target)};

@@ -13,6 +13,7 @@
 #include "oci/reference.hpp"
 #include "store/store.hpp"
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,6 +77,8 @@ public:
     // All references must outlive the source.
     ImageSource(store::Store& store, ImageOrigin& origin, layer::ApplyLimits limits, std::size_t threads)
         : store_(store), origin_(origin), limits_(limits), threads_(threads) {}
+    // What a tag meant longer ago than this is asked again; when nobody answers it still holds. Before the first use.
+    void set_tag_max_age(std::chrono::seconds age) { tag_max_age_ = age; }
 
     // Pins the name: manifest and config are fetched into the store's blobs when they are not there.
     // progress may be null; it gets "resolve NAME" and what is fetched.
@@ -104,6 +107,7 @@ private:
         oci::Descriptor target;
         bool remembered = false;
     };
+    [[nodiscard]] bool is_stale(const oci::Reference& reference, Timestamp then) const;
     Result<Pinned> pin(const ImageRequest& request, VertexProgress* progress, const Stop& stop);
     Result<ResolvedImage> describe(ImageOrigin& origin, const ImageRequest& request, oci::Descriptor target,
                                    VertexProgress* progress, const Stop& stop);
@@ -121,6 +125,7 @@ private:
 
     store::Store& store_;
     ImageOrigin& origin_;
+    std::optional<std::chrono::seconds> tag_max_age_;  // none: until somebody asks for newer ones
     layer::ApplyLimits limits_;
     std::size_t threads_;
 };
