@@ -115,6 +115,7 @@ public:
     Formatter(const ParsedFile& file, std::string_view text) : file_(file), lines_(text) {}
 
     std::string run() {
+        out_.reserve(file_.text.size());
         std::size_t next = 1;  // line
         for (const Node& node : file_.nodes) {
             between(next, static_cast<std::size_t>(node.lines.first));
@@ -153,11 +154,13 @@ private:
             bodies += lines_[static_cast<std::size_t>(number) - 1];
         }
         if (!bodies.empty() && !bodies.ends_with('\n')) bodies += '\n';
-        const std::string written = as_written(node);
         if (node.text_end - node.lines.first >= kMaxLines) {
-            out_ += written + bodies;
+            write_as_it_is(node, out_);
+            out_ += bodies;
             return;
         }
+        std::string written;
+        write_as_it_is(node, written);
         std::vector<Part> parts;
         each_part(node, lines_, file_.escape, [&](const Part& part) { parts.push_back(part); });
         for (const auto& form : {one_line(node, parts), several_lines(node, parts)}) {
@@ -175,14 +178,12 @@ private:
         return again && again->nodes.size() == 1 && same_meaning(again->nodes.front(), node);
     }
 
-    [[nodiscard]] std::string as_written(const Node& node) const {
-        std::string out;
+    void write_as_it_is(const Node& node, std::string& out) const {
         each_part(node, lines_, file_.escape, [&](const Part& part) {
             out += part.comment ? trim_blanks_right(part.text) : part.text;
             if (part.more) out += file_.escape;
             out += '\n';
         });
-        return out;
     }
 
     // What stands on one line, made anew of its words.

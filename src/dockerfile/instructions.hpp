@@ -176,7 +176,6 @@ struct StageList {
 
 // As far as it goes: what is wrong is left out and reported, at most kMaxErrors times. Each error has
 // its Excerpt.
-inline constexpr std::size_t kMaxErrors = 20;
 struct StageReading {
     StageList list;
     std::vector<Error> errors;

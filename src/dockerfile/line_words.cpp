@@ -189,6 +189,8 @@ std::optional<Form> form_of(std::string_view command) {
 
 }  // namespace
 
+bool is_instruction(std::string_view command) { return form_of(command).has_value(); }
+
 std::vector<std::string> quoted_words(std::string_view text, char escape, std::size_t max) {
     enum class Phase : std::uint8_t { blank, word, quote };
     std::vector<std::string> words;

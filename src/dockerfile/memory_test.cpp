@@ -90,6 +90,8 @@ std::string of_size(const Text& shape, std::size_t size) {
 }
 
 const std::vector<Text> kLong = {
+    {"instructions that are none", "", "a\n", ""},
+    {"instructions that are none, behind a stage", "FROM scratch\n", "A b\n", ""},
     {"blank lines", "FROM scratch\n", "\n", ""},
     {"comments", "FROM scratch\n", "#\n", ""},
     {"long comments", "FROM scratch\n", "# check=skip=all;error=true\n", "LABEL a=b\n"},

@@ -56,7 +56,7 @@ public:
     }
 
     Result<ParsedFile> run() {
-        while (!reader_.done()) {
+        while (!reader_.done() && mistakes_ < kMaxErrors) {
             std::string_view raw = TRY(next_line());
             if (reader_.number() == 1 && raw.starts_with(kByteOrderMark)) raw.remove_prefix(kByteOrderMark.size());
             const std::string_view stripped = trim_space_left(raw);
@@ -136,7 +136,6 @@ private:
         std::string_view part = first;
         bool more = take_continuation(part, file_.escape);
         node.original = part;
-        node.pieces.push_back({0, reader_.number()});
         node.indent = static_cast<std::uint32_t>(indent);
         bool empty_continuation = false;
         while (more && !reader_.done()) {
@@ -149,9 +148,11 @@ private:
             }
             more = take_continuation(part, file_.escape);
             if (part.empty()) continue;
+            if (node.pieces.empty()) node.pieces.push_back({0, node.lines.first});
             node.pieces.push_back({static_cast<std::uint32_t>(node.original.size()), reader_.number()});
             node.original += part;
         }
+        node.pieces.shrink_to_fit();
         node.lines.last = node.text_end = reader_.number();
         if (empty_continuation) {
             file_.warnings.push_back({"NoEmptyContinuation",
@@ -165,6 +166,7 @@ private:
         TRY(heredocs(node));
         // What follows an open here-document is no part of the mistake.
         if (!node.mistake) node.lines.last = reader_.number();
+        if (node.mistake || !is_instruction(node.command)) ++mistakes_;
         file_.nodes.push_back(std::move(node));
         return {};
     }
@@ -213,6 +215,7 @@ private:
     DirectiveReader directives_{"#"};
     std::vector<std::string> comments_;
     std::size_t words_ = 0;
+    std::size_t mistakes_ = 0;  // instructions that are none, or are broken
 };
 
 }  // namespace
@@ -240,12 +243,13 @@ bool take_continuation(std::string_view& line, char escape) {
 SourceRange range_in_file(const Node& node, std::size_t offset, std::size_t size) {
     SourceRange range{node.file_name ? *node.file_name : "", node.lines.first, node.lines.last, 0, 0};
     const auto place = [&](std::size_t at) {
+        if (node.pieces.empty()) return std::pair(node.lines.first, static_cast<int>(node.indent + at) + 1);
         const auto after = std::ranges::upper_bound(node.pieces, at, {}, &Piece::offset);
         const Piece& piece = after == node.pieces.begin() ? *after : *(after - 1);
         const std::size_t before = &piece == &node.pieces.front() ? node.indent : 0;
         return std::pair(piece.line, static_cast<int>(before + (at - piece.offset)) + 1);
     };
-    if (node.pieces.empty() || offset + size > node.original.size()) return range;
+    if (offset + size > node.original.size()) return range;
     std::tie(range.first_line, range.first_column) = place(offset);
     std::tie(range.last_line, range.last_column) = place(offset + std::max<std::size_t>(size, 1) - 1);
     return range;

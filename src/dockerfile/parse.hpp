@@ -10,6 +10,7 @@
 #include "dockerfile/source_text.hpp"
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +25,8 @@ inline constexpr std::size_t kMaxLine = 65535;
 inline constexpr std::size_t kMaxInstructions = 50'000;
 // Flags, words and pairs of all instructions: each may be two bytes of the file.
 inline constexpr std::size_t kMaxWords = 100'000;
+// Mistakes that are told. A file is not read behind so many instructions that are none or do not hold together.
+inline constexpr std::size_t kMaxErrors = 20;
 // Of the comments above one instruction the last ones are kept.
 inline constexpr std::size_t kMaxComments = 1000;
 
@@ -46,7 +49,7 @@ struct Node {
     bool trigger_json = false;
     std::vector<Heredoc> heredocs;
     std::vector<std::string> comments;  // directly above, without "#"; directives of the file are none
-    std::vector<Piece> pieces;          // where the parts of `original` stand
+    std::vector<Piece> pieces;          // where the parts of `original` stand; empty: all on the first line
     std::uint32_t indent = 0;           // bytes before the first of them; the others begin their lines
     Lines lines;
     int text_end = 0;  // the last line before its here-documents
@@ -65,7 +68,7 @@ struct ParsedFile {
     char escape = '\\';
     std::string syntax;  // value of "# syntax=", empty when there is none
     std::string check;   // value of "# check="
-    std::vector<Node> nodes;
+    std::deque<Node> nodes;  // may be many: they do not move while there are more and more of them
     std::vector<ParseWarning> warnings;
     std::string file_name;
     std::string text;

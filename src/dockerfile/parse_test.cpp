@@ -91,13 +91,20 @@ TEST(Parse, Limits) {
               std::string::npos);
     EXPECT_FALSE(parse(std::string(kMaxFile + 1, '\n'), "f"));
     std::string many;
-    for (std::size_t i = 0; i <= kMaxInstructions; ++i) many += "x\n";
+    for (std::size_t i = 0; i <= kMaxInstructions; ++i) many += "RUN\n";
     EXPECT_NE(error_of(many).find("more than 50000 instructions"), std::string::npos);
     std::string comments;
     for (int i = 0; i < 2500; ++i) comments += fmt::format("# {}\n", i);
     const ParsedFile file = parsed(comments + "FROM a\n");
     EXPECT_EQ(file.nodes[0].comments.size(), kMaxComments);
     EXPECT_EQ(file.nodes[0].comments.back(), "2499");
+}
+
+TEST(Parse, IsNotReadBehindManyMistakes) {
+    std::string text = "FROM a\n";
+    for (std::size_t i = 0; i < kMaxErrors - 1; ++i) text += i % 2 == 0 ? "x y\n" : "ENV a\n";
+    EXPECT_EQ(parsed(text + "RUN b\n").nodes.size(), kMaxErrors + 1);
+    EXPECT_EQ(parsed(text + "x\nRUN b\n").nodes.size(), kMaxErrors + 1);
 }
 
 TEST(Parse, NothingIsAnError) {

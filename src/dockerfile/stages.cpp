@@ -12,21 +12,34 @@ class StageReader {
 public:
     explicit StageReader(const ParsedFile& file) : file_(file) {}
 
+    StageReading read() {
+        for (const Node& node : file_.nodes) {
+            if (full()) break;
+            take(node);
+        }
+        return std::move(reading_);
+    }
+
     // Each node is let go of when it has been read, so that a long file is not in memory twice.
-    StageReading run(std::vector<Node> nodes) {
-        for (Node& taken : nodes) {
-            if (reading_.errors.size() >= kMaxErrors) break;
-            Node node = std::move(taken);
-            if (node.command == "from") {
-                take_from(std::move(node));
-            } else {
-                take_command(std::move(node));
-            }
+    StageReading take_all(std::deque<Node> nodes) {
+        while (!nodes.empty() && !full()) {
+            take(std::move(nodes.front()));
+            nodes.pop_front();
         }
         return std::move(reading_);
     }
 
 private:
+    [[nodiscard]] bool full() const { return reading_.errors.size() >= kMaxErrors; }
+
+    void take(Node node) {
+        if (node.command == "from") {
+            take_from(std::move(node));
+        } else {
+            take_command(std::move(node));
+        }
+    }
+
     void take_from(Node node) {
         seen_from_ = true;
         const Lines lines = node.lines;
@@ -83,9 +96,9 @@ Error joined(const std::vector<Error>& errors, const ParsedFile& file) {
 
 }  // namespace
 
-StageReading read_stages(const ParsedFile& file) { return StageReader(file).run(file.nodes); }
+StageReading read_stages(const ParsedFile& file) { return StageReader(file).read(); }
 
-StageReading take_stages(ParsedFile& file) { return StageReader(file).run(std::exchange(file.nodes, {})); }
+StageReading take_stages(ParsedFile& file) { return StageReader(file).take_all(std::exchange(file.nodes, {})); }
 
 Result<> verdict(const StageReading& reading, const ParsedFile& file) {
     if (!reading.errors.empty()) return joined(reading.errors, file);
