@@ -66,8 +66,8 @@ struct ParseWarning {
 
 struct ParsedFile {
     char escape = '\\';
-    std::string syntax;  // value of "# syntax=", empty when there is none
-    std::string check;   // value of "# check="
+    std::string syntax;      // value of "# syntax=", empty when there is none
+    std::string check;       // value of "# check="
     std::deque<Node> nodes;  // may be many: they do not move while there are more and more of them
     std::vector<ParseWarning> warnings;
     std::string file_name;
