@@ -55,8 +55,16 @@ Result<engine::SecretSpec> parse_secret(std::string_view flag) {
         } else if (name == "type") {
             type = *value;
             if (type != "file" && type != "env") return bad_input("unsupported secret type {}", quoted(type));
+        } else if (name == "leak") {
+            if (*value != "allow" && *value != "deny")
+                return bad_input("--secret {}: leak is allow or deny", quoted(flag));
+            secret.leak_allowed = *value == "allow";
+        } else if (name == "invalidate") {
+            if (*value != "true" && *value != "false")
+                return bad_input("--secret {}: invalidate is true or false", quoted(flag));
+            secret.invalidate = *value == "true";
         } else {
-            const auto near = nearest(name, {"id", "src", "source", "env", "type"});
+            const auto near = nearest(name, {"id", "src", "source", "env", "type", "leak", "invalidate"});
             return bad_input("unexpected key {} in --secret {}{}", quoted(key), quoted(flag),
                              near ? ", did you mean " + *near + "?" : "");
         }

@@ -33,6 +33,25 @@ Digest sha256_of(std::span<const std::byte> data) {
 }
 Digest sha256_of(std::string_view text) { return sha256_of(as_bytes(text)); }
 
+Digest hmac_sha256(std::string_view key, std::string_view text) {
+    static constexpr std::size_t kBlock = 64;
+    const auto raw_of = [](const Digest& digest) { return std::string(digest.raw().begin(), digest.raw().end()); };
+    std::string block = key.size() > kBlock ? raw_of(sha256_of(key)) : std::string(key);
+    block.resize(kBlock, '\0');
+    const auto mixed = [&block](char with) {
+        std::string out = block;
+        for (char& c : out) c = static_cast<char>(c ^ with);
+        return out;
+    };
+    Sha256 inner;
+    inner.update(mixed(0x36));
+    inner.update(text);
+    Sha256 outer;
+    outer.update(mixed(0x5c));
+    outer.update(raw_of(inner.finish()));
+    return outer.finish();
+}
+
 Result<> DigestingSink::write(std::span<const std::byte> data) {
     hash_.update(data);
     size_ += data.size();

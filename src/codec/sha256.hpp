@@ -27,6 +27,8 @@ private:
 
 [[nodiscard]] Digest sha256_of(std::span<const std::byte> data);
 [[nodiscard]] Digest sha256_of(std::string_view text);
+// RFC 2104.
+[[nodiscard]] Digest hmac_sha256(std::string_view key, std::string_view text);
 
 // Hashes and counts what it hands on to next.
 class DigestingSink final : public ByteSink {

@@ -81,6 +81,13 @@ TEST(GoJson, Numbers) {
     EXPECT_EQ(GoJson().unsigned_integer(UINT64_MAX).text(), "18446744073709551615");
 }
 
+TEST(Sha256, HmacOfRfc4231) {
+    EXPECT_EQ(hmac_sha256("Jefe", "what do ya want for nothing?").hex(),
+              "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    EXPECT_EQ(hmac_sha256(std::string(131, '\xaa'), "Test Using Larger Than Block-Size Key - Hash Key First").hex(),
+              "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
 }  // namespace
 TEST(Rfc3339, Parses) {
     EXPECT_EQ(format_rfc3339(*parse_rfc3339("2024-02-29T03:04:05.5+02:30")), "2024-02-29T00:34:05.5Z");

@@ -284,16 +284,32 @@ Result<BuildResponse> Build::run() {
     for (const auto& secret : request_.secrets) offers_.secrets[secret.id] = {secret.file, secret.env};
     for (const auto& one : request_.ssh) offers_.ssh[one.id] = one.paths;
     if (!offers_.ssh.empty()) offers_.scratch_dir = TRY(engine_.store_->scratch_dir());
+    std::shared_ptr<session::LocalSession> session = TRY(session::LocalSession::create(std::move(offers_)));
+    std::map<std::string, std::string> secret_keys;
+    for (const auto& secret : request_.secrets) {
+        if (!secret.invalidate) continue;
+        const auto value = TRY(session->find_secret(secret.id, stop_));
+        secret_keys[secret.id] = value ? TRY(engine_.secret_key(value->reveal())) : std::string("none");
+    }
     LocalJob job(engine_,
                  {.ref = ref_,
-                  .session = TRY(session::LocalSession::create(std::move(offers_))),
+                  .session = session,
                   .find_session = {},
                   .entitlements = request_.allow,
                   .own_credentials = true,
                   .cache_imports = std::move(cache_imports_),
                   .cache_exports = cache_exports_,
-                  .policies = TRY(policies_of(request_))},
+                  .policies = TRY(policies_of(request_)),
+                  .judge = nullptr,
+                  .secret_keys = std::move(secret_keys)},
                  progress_);
+    for (const auto& secret : request_.secrets) {
+        if (secret.leak_allowed) {
+            job.workshop().secrets().allow(secret.id);
+        } else if (const auto value = TRY(job.session().find_secret(secret.id, stop_))) {
+            job.workshop().secrets().add(secret.id, *value);
+        }
+    }
     if (request_.context.kind == ContextSpec::Kind::tar_stream)
         TRY(job.unpack_tar_context(request_.context.tar_fd, stop_));
     auto solved = job.solve({.definition = {}, .frontend = "dockerfile.v0", .options = options_, .inputs = {}}, stop_);

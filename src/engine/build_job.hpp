@@ -105,7 +105,9 @@ struct JobOptions {
     std::vector<CacheSpec> cache_exports;       // written with the exports
     sourcepolicy::Policies policies;            // for every source, frontends that are images included
     std::shared_ptr<SourceJudge> judge;         // may be null
-    FrontendHost* frontends = nullptr;          // outlives the job; null: only our own frontend
+    // What stands for the value of a secret in the keys of the steps that use it, by its id.
+    std::map<std::string, std::string> secret_keys;
+    FrontendHost* frontends = nullptr;  // outlives the job; null: only our own frontend
 };
 
 // A mount of a container: `llb` says how; its input is `ref`.

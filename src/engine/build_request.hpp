@@ -27,8 +27,10 @@ struct ContextSpec {
 // A secret is read when a step needs it, and only then.
 struct SecretSpec {
     std::string id;
-    std::string file;  // host path, or
-    std::string env;   // name of an environment variable of the caller
+    std::string file;           // host path, or
+    std::string env;            // name of an environment variable of the caller
+    bool leak_allowed = false;  // steps may leave its value in the result
+    bool invalidate = false;    // a step that uses it runs again when its value is another
 };
 
 struct SshSpec {

@@ -119,6 +119,13 @@ Result<> read_gc(const Reader& reader, const toml::table& table, GcConfig& gc) {
 
 }  // namespace
 
+Result<ops::OnLeak> parse_on_leak(std::string_view text) {
+    if (text == "fail") return ops::OnLeak::fail;
+    if (text == "warn") return ops::OnLeak::warn;
+    if (text == "allow") return ops::OnLeak::allow;
+    return bad_input("{}: want fail, warn or allow", quoted(text));
+}
+
 Result<Config> parse_config(std::string_view text, std::string_view file_name) {
     const toml::parse_result parsed = toml::parse(text, file_name);
     if (!parsed) {
@@ -137,6 +144,12 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
             TRY(reader.value(node, key, config.jobs));
         } else if (key == "docker-config") {
             TRY(reader.value(node, key, config.docker_config));
+        } else if (key == "secret-leaks") {
+            std::string chosen;
+            TRY(reader.value(node, key, chosen));
+            const auto choice = parse_on_leak(chosen);
+            if (!choice) return reader.wrong(node, choice.error().message());
+            config.secret_leaks = *choice;
         } else if (key == "tag-max-age-seconds") {
             TRY(reader.value(node, key, config.tag_max_age_s));
         } else if (key == "dns") {
@@ -166,8 +179,8 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
             }
         } else {
             return reader.unknown(node, key,
-                                  {"root", "oci-runtime", "jobs", "docker-config", "tag-max-age-seconds", "dns",
-                                   "limits", "cdi", "gc", "registry"});
+                                  {"root", "oci-runtime", "jobs", "docker-config", "tag-max-age-seconds",
+                                   "secret-leaks", "dns", "limits", "cdi", "gc", "registry"});
         }
     }
     return config;

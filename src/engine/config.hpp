@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/result.hpp"
+#include "ops/secret_guard.hpp"
 
 #include <cstdint>
 #include <map>
@@ -37,11 +38,14 @@ struct Config {
     std::uint64_t max_layer_files = 10'000'000;
     // Remote sources are refused and steps have no network. Of `cooper build --offline`; no key of the file.
     bool offline = false;
-    std::int64_t tag_max_age_s = -1;  // what tags mean is asked again after so long; -1 = with --pull only
+    ops::OnLeak secret_leaks = ops::OnLeak::fail;  // a step leaves the value of a secret behind
+    std::int64_t tag_max_age_s = -1;               // what tags mean is asked again after so long; -1 = with --pull only
     std::vector<std::string> dns;
     std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};  // later ones win
 };
 
+// "fail", "warn" or "allow".
+[[nodiscard]] Result<ops::OnLeak> parse_on_leak(std::string_view text);
 // A missing file is not_found.
 [[nodiscard]] Result<Config> load_config(const std::string& host_path);
 [[nodiscard]] Result<Config> parse_config(std::string_view toml, std::string_view file_name);

@@ -254,6 +254,8 @@ Result<exporter::PackedImage> LocalJob::pack_image(Exporting& e, const std::stri
     if (const std::string base = e.metadata("containerimage.base.config", platform); !base.empty()) {
         image.base = TRY_CONTEXT(oci::parse_image_config(base), "base image configuration of the frontend");
     }
+    TRY(workshop_->secrets().check(oci::marshal_image_config(image.config), "the configuration of the image",
+                                   e.progress()));
     TRY(add_inline_cache(ref, image));
     return workshop_->packer().pack(image, pack, e.progress(), e.stop);
 }

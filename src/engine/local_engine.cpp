@@ -1,12 +1,16 @@
 #include "engine/local_engine.hpp"
 
 #include "base/text.hpp"
+#include "codec/sha256.hpp"
 #include "http/proxy.hpp"
 #include "run/oci_executor.hpp"
 
 #include <algorithm>
+#include <array>
+#include <fcntl.h>
 #include <sys/statvfs.h>
 #include <thread>
+#include <unistd.h>
 
 namespace cooper::engine {
 
@@ -77,6 +81,26 @@ Result<std::unique_ptr<Engine>> LocalEngine::create(const std::string& root, Con
     static const SystemClock kClock;
     auto store = TRY(store::Store::open(root, kClock));
     return std::unique_ptr<Engine>(new LocalEngine(std::move(store), std::move(config)));
+}
+
+Result<std::string> LocalEngine::secret_key(std::string_view value) {
+    static constexpr const char* kFile = "secret-key";
+    const auto root = TRY(sys::RootedDir::open_host(store_->root()));
+    auto key = root.read_file(kFile, 64);
+    if (!key && key.error().code() == Code::not_found) {
+        std::array<char, 32> random{};
+        if (::getentropy(random.data(), random.size()) != 0) return fail_errno(errno, "random numbers");
+        // Whole or not at all: another process may be making it, too, and the first one's counts.
+        const std::string path = store_->root() + "/" + kFile;
+        const sys::Fd file(::open(store_->root().c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
+        if (!file.valid()) return fail_errno(errno, path);
+        TRY(sys::write_all(file.get(), std::string_view(random.data(), random.size())));
+        const std::string made = "/proc/self/fd/" + std::to_string(file.get());
+        if (::linkat(AT_FDCWD, made.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0 && errno != EEXIST)
+            return fail_errno(errno, path);
+        key = root.read_file(kFile, 64);
+    }
+    return codec::hmac_sha256(TRY(std::move(key)), value).hex();
 }
 
 LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)

@@ -60,6 +60,8 @@ private:
     LocalEngine(std::unique_ptr<store::Store> store, Config config);
     Result<> materialize(const store::Chain& chain, VertexProgress& progress, Stop stop) override;
     Result<run::Executor*> executor();
+    // What stands for a secret in a cache key: nobody without the key of this state directory can try values out.
+    Result<std::string> secret_key(std::string_view value);
     // One solver for all builds of this process, so that they share work.
     solver::Solver& solver();
     // A process that serves for weeks does not keep all it ever used: with no build under way nothing is in use.

@@ -1,6 +1,7 @@
 #include "engine/local_job.hpp"
 
 #include "base/text.hpp"
+#include "codec/sha256.hpp"
 #include "dockerfile/frontend.hpp"
 #include "dockerfile/frontend_options.hpp"
 #include "dockerfile/parse.hpp"
@@ -105,6 +106,7 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
                     return bad_input("offline: {} wants the network of the host", vertex.name);
                 runs.network = llb::NetMode::none;
             }
+            add_secret_keys(*exec, cache);
             run::DeviceEdits devices = TRY(devices_of(*exec, vertex.name));
             op = std::make_shared<ops::ExecOp>(
                 environment,
@@ -125,6 +127,22 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
         }
     }
     return std::make_shared<ops::SharedOp>(std::move(op), workshop_);
+}
+
+// A step that uses such a secret has another key with each of its values.
+void LocalJob::add_secret_keys(const llb::ExecOp& exec, llb::OpCacheInfo& cache) const {
+    if (options_.secret_keys.empty()) return;
+    std::set<std::string> ids;
+    for (const auto& mount : exec.mounts) {
+        if (mount.type == llb::MountType::secret && mount.secret) ids.insert(mount.secret->id);
+    }
+    for (const auto& variable : exec.secret_env) ids.insert(variable.id);
+    std::string text = "cooper.secrets.v0:" + cache.digest.to_string();
+    const std::size_t plain = text.size();
+    for (const auto& [id, key] : options_.secret_keys) {
+        if (ids.contains(id)) text += "\n" + id + "=" + key;
+    }
+    if (text.size() > plain) cache.digest = codec::sha256_of(text);
 }
 
 std::shared_ptr<solver::Op> LocalJob::build_op(const llb::LoadedVertex& vertex, const llb::BuildOp& op,

@@ -100,6 +100,7 @@ private:
     // scope: vertices are shared with those of equal scope only.
     Result<solver::Output> to_vertices(const llb::Graph& graph, const std::string& scope);
     Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
+    void add_secret_keys(const llb::ExecOp& exec, llb::OpCacheInfo& cache) const;
     std::shared_ptr<solver::Op> build_op(const llb::LoadedVertex& vertex, const llb::BuildOp& op,
                                          llb::OpCacheInfo cache);
     // The one place that says who may have the host's network or no sandbox.

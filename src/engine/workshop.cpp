@@ -54,6 +54,7 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> sessio
                 engine.http_, http::RetryPolicy{}),
       origin_(registry_),
       images_(*engine.store_, *this, apply_limits(engine.config_), 4),
+      secrets_(engine.config_.secret_leaks),
       trees_(*engine.store_, *this, core_count()),
       packer_(
           *engine.store_,
@@ -74,6 +75,7 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> sessio
       environment_{.store = *engine.store_,
                    .trees = trees_,
                    .session = *session_,
+                   .secrets = secrets_,
                    .clock = engine.clock_,
                    .executor = [this] { return engine_.executor(); },
                    .images = images_,

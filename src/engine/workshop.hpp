@@ -42,6 +42,7 @@ public:
 
     [[nodiscard]] ops::Environment& environment() { return environment_; }
     [[nodiscard]] session::Session& session() { return *session_; }
+    [[nodiscard]] ops::SecretGuard& secrets() { return secrets_; }
     [[nodiscard]] registry::Registry& registry() { return registry_; }
     [[nodiscard]] source::ImageSource& images() { return images_; }
     [[nodiscard]] ops::Trees& trees() { return trees_; }
@@ -75,6 +76,7 @@ private:
     registry::Registry registry_;
     source::RegistryOrigin origin_;
     source::ImageSource images_;
+    ops::SecretGuard secrets_;
     ops::Trees trees_;
     exporter::Packer packer_;
     std::map<std::string, store::Chain> chains_;

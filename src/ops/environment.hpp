@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/clock.hpp"
+#include "ops/secret_guard.hpp"
 #include "ops/trees.hpp"
 #include "run/executor.hpp"
 #include "session/session.hpp"
@@ -22,6 +23,7 @@ struct Environment {
     store::Store& store;
     Trees& trees;
     session::Session& session;
+    SecretGuard& secrets;  // what of them is left behind ends the step
     const Clock& clock;
     // The executor, made on first use: a build that runs nothing needs no runtime.
     std::function<Result<run::Executor*>()> executor;

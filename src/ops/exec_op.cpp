@@ -361,6 +361,7 @@ private:
                 .with_hint(fmt::format("give it with --secret id={},src=FILE or --secret id={},env=VARIABLE",
                                        options.id, options.id));
         }
+        environment_.secrets.add(options.id, *secret);
         spec_.mounts.emplace_back(run::FileMount{secret->reveal(), target, options.mode, options.uid, options.gid});
         return {};
     }
@@ -392,6 +393,7 @@ private:
                 return fail(Code::not_found, Blame::user, "secret {}: not found", variable.id)
                     .with_hint(fmt::format("give it with --secret id={},src=FILE", variable.id));
             }
+            if (secret) environment_.secrets.add(variable.id, *secret);
             spec_.env.push_back(variable.name + "=" + (secret ? secret->reveal() : std::string()));
         }
         return {};
@@ -415,6 +417,7 @@ private:
                 const sys::RootedDir dir = TRY(written.draft.open());
                 std::set<std::pair<dev_t, ino_t>> seen;
                 info.size_bytes = TRY(bytes_below(dir.fd(), seen));
+                TRY(environment_.secrets.check(dir, context_.progress, context_.stop));
             }
             const store::LayerId id = TRY(std::move(written.draft).commit(info));
             out[static_cast<std::size_t>(written.output)] = make_result(written.base.with(id));

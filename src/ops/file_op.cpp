@@ -123,6 +123,7 @@ private:
         info.description = op_.description_;
         info.size_bytes = work.builder->written().bytes;
         work.builder.reset();
+        TRY(op_.environment_.secrets.check(TRY(work.draft->open()), context_.progress, context_.stop));
         const store::LayerId id = TRY(std::move(*work.draft).commit(info));
         remember_copy(id);
         state.chain = work.base.with(id);

@@ -22,7 +22,7 @@ struct Flags {
     std::vector<std::string> addresses, entitlements, labels, platforms;
     std::string config, root, group, debug_address, otel_socket, log_format, cdi_disabled, cert, key, ca, binary;
     std::string oci_worker, snapshotter, proxy_snapshotter, net, cni_config, cni_binary, apparmor, containerd;
-    std::string keep_storage, reserved, max_used, min_free, gc;
+    std::string secret_leaks = "warn", keep_storage, reserved, max_used, min_free, gc;
     std::vector<std::string> cdi_dirs;
     std::int64_t cni_pool = 0, parallelism = 0;
     bool debug = false, trace = false, version = false, save_cache_debug = false;
@@ -91,6 +91,9 @@ void declare(CLI::App& app, Flags& flags, const Defaults& defaults) {
                    "Builds may ask for it: network.host, security.insecure")
         ->type_name("NAME")
         ->allow_extra_args(false);
+    app.add_option("--secret-leaks", flags.secret_leaks,
+                   "A step leaves the value of a secret in its result: fail, warn or allow (default warn)")
+        ->type_name("WHAT");
     app.add_option("--oci-worker-labels", flags.labels, "Labels of the worker: KEY=VALUE")
         ->type_name("LABEL")
         ->allow_extra_args(false);
@@ -283,6 +286,7 @@ Result<daemon::ServerOptions> choose(const Flags& flags, const FileOptions& file
         }
     }
     if (!flags.binary.empty()) out.config.oci_runtime = flags.binary;
+    out.config.secret_leaks = TRY_CONTEXT(engine::parse_on_leak(flags.secret_leaks), "--secret-leaks");
     if (flags.parallelism < 0) return bad_input("--oci-max-parallelism is 0 or more");
     if (flags.parallelism > 0) out.config.jobs = static_cast<std::size_t>(flags.parallelism);
     out.history = file.history;
