@@ -205,16 +205,74 @@ Result<sys::RootedDir> make_directory(const std::string& path) {
 
 }  // namespace
 
+namespace {
+
+// Several trees put into one, each below its name. What two of them would put at the same place is refused.
+Result<> gather(const std::vector<session::DirectoryExport>& trees, const std::vector<std::string>& platforms,
+                snapshot::LayerBuilder& into, const Stop& stop) {
+    std::map<std::string, std::size_t> files;  // path → whose
+    for (std::size_t i = 0; i < trees.size(); ++i) {
+        std::vector<std::pair<std::string, snapshot::DirectoryRef>> open{
+            {trees[i].name.empty() ? "" : "/" + trees[i].name, TRY(trees[i].tree->root())}};
+        while (trees[i].name.empty() && !open.empty()) {
+            TRY(check_stop(stop));
+            const auto [path, directory] = std::move(open.back());
+            open.pop_back();
+            for (const auto& entry : TRY(directory->list())) {
+                const std::string below = path + "/" + entry.name;
+                if (entry.kind == snapshot::Kind::directory) {
+                    open.emplace_back(below, TRY(directory->open_dir(entry.name)));
+                } else if (const auto [at, mine] = files.try_emplace(below, i); !mine) {
+                    return bad_input("{} is in the results of {} and {}", below, platforms[at->second], platforms[i])
+                        .with_hint("without platform-split=false each has a folder of its own");
+                }
+            }
+        }
+        layer::CopyOptions copy;
+        copy.source = "/";
+        copy.destination = "/" + trees[i].name + (trees[i].name.empty() ? "" : "/");
+        copy.dir_copy_contents = true;
+        copy.create_dest_path = true;
+        TRY(layer::copy(trees[i].tree, into, copy, stop));
+    }
+    return into.finish();
+}
+
+}  // namespace
+
+std::string LocalJob::folder_of(const Exporting& e, const std::string& platform) {
+    if (!platform.empty()) return file_name_of(platform);
+    oci::Platform one = oci::host_platform();
+    if (const auto config = oci::parse_image_config(e.metadata("containerimage.config", platform)))
+        one = config->platform;
+    return file_name_of(oci::format_platform(oci::normalize(one)));
+}
+
 Result<> LocalJob::export_files(Exporting& e) {
     std::vector<session::DirectoryExport> trees;
+    std::vector<std::string> platforms;
+    const bool tar = e.options.type == exporter::ExportType::tar;
+    // A tar of several platforms has a folder for each, whatever is asked.
+    const bool split = tar ? !e.result.single : e.options.platform_split.value_or(!e.result.single);
     for (const auto& [platform, ref] : e.parts()) {
         const auto result = TRY(build(ref, e.stop));
-        const bool split = !e.result.single && e.result.refs.size() > 1;
-        trees.push_back({split ? file_name_of(platform) : std::string(),
+        trees.push_back({split ? folder_of(e, platform) : std::string(),
                          TRY(workshop_->trees().tree(result, e.progress(), e.stop))});
+        platforms.push_back(platform);
     }
-    if (e.options.type == exporter::ExportType::tar) {
-        if (trees.size() != 1) return bad_input("type=tar takes one platform; this result has {}", trees.size());
+    // A place for what has to be put together first; it goes with the export.
+    std::optional<store::LayerDraft> draft;
+    const bool together = tar ? split : trees.size() > 1 && !split;
+    if (together) {
+        draft.emplace(TRY(engine_.store_->begin_layer()));
+        const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(draft->open())));
+        TRY(gather(trees, platforms, *builder, e.stop));
+        std::vector<snapshot::LayerDir> layers;
+        layers.push_back({0, TRY(draft->open())});
+        trees.assign(1, {std::string(),
+                         TRY(snapshot::ChainView::create(std::move(layers), snapshot::ChainView::TopLayer::in_work))});
+    }
+    if (tar) {
         return write_file(session(), e.spec, e.options, {}, e.stop, [&](int fd) -> Result<> {
             TRY(exporter::export_tar(*trees.front().tree, fd, {e.epoch_of(e.parts().front().first)}, e.progress(),
                                      e.stop));

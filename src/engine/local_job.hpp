@@ -133,6 +133,8 @@ private:
     Result<> export_one(const FrontendResult& result, const ExportSpec& spec, const std::vector<std::string>& tags,
                         ExportAnswer& answer, const Stop& stop);
     Result<> export_files(Exporting& exporting);
+    // "linux_amd64", also of a result that names no platform.
+    [[nodiscard]] static std::string folder_of(const Exporting& exporting, const std::string& platform);
     Result<exporter::PackedImage> pack_image(Exporting& exporting, const std::string& platform, const ResultRef& ref,
                                              const exporter::PackOptions& pack);
     Result<exporter::PackedResult> pack_result(Exporting& exporting);

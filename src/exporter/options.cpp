@@ -241,9 +241,7 @@ Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& a
             .with_hint("mode=copy leaves other files of the destination alone; empty the directory yourself");
     }
     if (const auto found = attrs.find("platform-split"); found != attrs.end()) {
-        if (TRY(parse_bool("platform-split", found->second))) {
-            return bad_input("platform-split needs a build for several platforms");
-        }
+        options.platform_split = TRY(parse_bool("platform-split", found->second));
     }
     if (is_image) TRY(read_image_attrs(attrs, options, tags));
     const bool to_directory = options.type == ExportType::local || (is_image && !options.tar);

@@ -34,9 +34,11 @@ struct ExportOptions {
     bool insecure_registry = false;             // registry.insecure
     bool store = true;                          // keep as an image here
     std::optional<std::int64_t> epoch_seconds;  // source-date-epoch; wins over the build's
-    bool unpack = false;                        // layers are on disk anyway; accepted
-    bool tar = true;                            // oci, docker: false = a layout directory
-    std::string dest;                           // host path, "-" = standard output
+    // Files of each platform in a folder of its own; unset: when the frontend answered by platform.
+    std::optional<bool> platform_split;
+    bool unpack = false;  // layers are on disk anyway; accepted
+    bool tar = true;      // oci, docker: false = a layout directory
+    std::string dest;     // host path, "-" = standard output
 };
 
 // type "registry" is image with push. tags (of --tag) are added to the names. dest may also be an attribute.
