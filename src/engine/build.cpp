@@ -325,7 +325,9 @@ Result<BuildResponse> Build::run() {
     std::vector<ExportSpec> exports = request_.exports;
     // -t names an image here as well, unless an output of that kind says so itself.
     const bool has_image = std::any_of(exports.begin(), exports.end(), [](const auto& e) { return e.type == "image"; });
-    if (exports.empty() || (!request_.tags.empty() && !has_image)) exports.insert(exports.begin(), {"image", {}, ""});
+    const bool only_on_failure =
+        std::all_of(exports.begin(), exports.end(), [](const auto& e) { return e.attrs.contains("on-failure"); });
+    if (only_on_failure || (!request_.tags.empty() && !has_image)) exports.insert(exports.begin(), {"image", {}, ""});
     ExportAnswer answer = TRY(job.export_result(result, exports, request_.tags, stop_));
     TRY(name_caches(answer));
 

@@ -38,7 +38,8 @@ struct SshSpec {
     std::vector<std::string> paths;  // agent socket, or private key files; empty = $SSH_AUTH_SOCK
 };
 
-// -o type=oci,dest=out.tar,…
+// -o type=oci,dest=out.tar,… With the attribute on-failure=true (type=local only): the files below `src` of the step
+// that failed, and nothing when none fails.
 struct ExportSpec {
     std::string type;  // image, registry is image with push=true, oci, docker, local, tar, cacheonly
     std::map<std::string, std::string> attrs;

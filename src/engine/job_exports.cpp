@@ -460,6 +460,30 @@ Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& sp
 
 Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                              const std::vector<std::string>& tags, Stop stop) {
+    std::vector<ExportSpec> usual;
+    std::vector<FailureExport> on_failure;
+    for (const auto& spec : exports) {
+        if (spec.attrs.contains("on-failure")) {
+            on_failure.push_back(TRY(failure_export_of(spec)));
+        } else {
+            usual.push_back(spec);
+        }
+    }
+    if (!on_failure.empty()) workshop_->want_failed_step();
+    auto answer = export_usual(result, usual, tags, stop);
+    const auto failed = workshop_->failed_step();
+    if (answer || !failed) return answer;
+    Error error = answer.error();
+    for (const auto& wanted : on_failure) {
+        const auto done = export_failure(failed->files, failed->name, wanted, stop);
+        // The step's own error is what counts.
+        if (!done) error = error.with_hint(fmt::format("files of the failed step: {}", done.error().to_string()));
+    }
+    return error;
+}
+
+Result<ExportAnswer> LocalJob::export_usual(const FrontendResult& result, const std::vector<ExportSpec>& exports,
+                                            const std::vector<std::string>& tags, const Stop& stop) {
     ExportAnswer answer;
     for (const auto& spec : exports) TRY(export_one(result, spec, tags, answer, stop));
     if (exports.empty()) {
@@ -471,6 +495,60 @@ Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const
     }
     TRY(export_caches(result, answer, stop));
     return answer;
+}
+
+Result<LocalJob::FailureExport> LocalJob::failure_export_of(const ExportSpec& spec) {
+    FailureExport wanted{.source = "/", .dest = spec.dest, .client_exporter = spec.client_exporter};
+    for (const auto& [key, value] : spec.attrs) {
+        if (key == "on-failure") {
+            if (value != "true") return bad_input("on-failure={}: want true", quoted(value));
+        } else if (key == "src") {
+            wanted.source = value;
+        } else if (key == "dest") {
+            wanted.dest = value;
+        } else if (key != "source-date-epoch") {
+            return bad_input("unknown output attribute {} beside on-failure", quoted(key))
+                .with_hint("attributes: dest, src");
+        }
+    }
+    if (spec.type != "local") return bad_input("on-failure is for type=local, not for type={}", spec.type);
+    if (!wanted.source.starts_with('/')) wanted.source = "/" + wanted.source;
+    if (wanted.client_exporter < 0 && wanted.dest.empty()) return bad_input("on-failure needs dest=DIRECTORY");
+    return wanted;
+}
+
+Result<> LocalJob::export_failure(const store::Chain& files, const std::string& step, const FailureExport& wanted,
+                                  const Stop& stop) {
+    Activity activity(progress_, engine_.clock_, "exporting " + wanted.source + " of the failed " + step);
+    const auto write = [&]() -> Result<> {
+        const auto tree = TRY(workshop_->trees().tree(ops::make_result(files), activity.progress(), stop));
+        if (!TRY(tree->find(wanted.source, snapshot::FollowLast::yes)))
+            return fail(Code::not_found, Blame::user, "{} is not there", wanted.source);
+        store::LayerDraft draft = TRY(engine_.store_->begin_layer());
+        const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(draft.open())));
+        layer::CopyOptions copy;
+        copy.source = wanted.source;
+        copy.destination = "/";
+        copy.dir_copy_contents = true;
+        copy.follow_symlink = true;
+        TRY(layer::copy(tree, *builder, copy, stop));
+        TRY(builder->finish());
+        std::vector<snapshot::LayerDir> layers;
+        layers.push_back({0, TRY(draft.open())});
+        const auto part = TRY(snapshot::ChainView::create(std::move(layers), snapshot::ChainView::TopLayer::in_work));
+        if (wanted.client_exporter >= 0)
+            return session().export_directory(wanted.client_exporter, {{std::string(), part}}, {}, activity.progress(),
+                                              stop);
+        TRY(exporter::export_local(*part, TRY(make_directory(wanted.dest)), {}, activity.progress(), stop));
+        return {};
+    };
+    auto done = write();
+    if (done) {
+        activity.done();
+    } else {
+        activity.fail(done.error());
+    }
+    return done;
 }
 
 }  // namespace cooper::engine

@@ -129,6 +129,16 @@ private:
     Result<> add_inline_cache(const ResultRef& ref, exporter::ImageResult& image);
 
     // job_exports.cpp
+    struct FailureExport {
+        std::string source;  // path in the failed step
+        std::string dest;
+        int client_exporter = -1;
+    };
+    static Result<FailureExport> failure_export_of(const ExportSpec& spec);
+    Result<ExportAnswer> export_usual(const FrontendResult& result, const std::vector<ExportSpec>& exports,
+                                      const std::vector<std::string>& tags, const Stop& stop);
+    Result<> export_failure(const store::Chain& files, const std::string& step, const FailureExport& wanted,
+                            const Stop& stop);
     struct Exporting;
     Result<> export_one(const FrontendResult& result, const ExportSpec& spec, const std::vector<std::string>& tags,
                         ExportAnswer& answer, const Stop& stop);

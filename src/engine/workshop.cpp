@@ -93,6 +93,13 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> sessio
     if (engine.config_.tag_max_age_s >= 0) images_.set_tag_max_age(std::chrono::seconds(engine.config_.tag_max_age_s));
 }
 
+void Workshop::want_failed_step() {
+    environment_.keep_failed = [this](const std::string& step, store::Chain files) {
+        auto kept = failed_step_.lock();
+        if (!kept->has_value()) *kept = FailedStep{step, std::move(files)};
+    };
+}
+
 void Workshop::add_local(const std::string& name, store::Chain chain) { chains_[name] = std::move(chain); }
 
 const store::Chain* Workshop::local_chain(const std::string& name) const {

@@ -40,6 +40,14 @@ public:
     // cache already; a step that needs them is to be run instead.
     [[nodiscard]] bool take_lost_layers() { return lost_layers_.exchange(false); }
 
+    // From now on the files of the first step that fails are kept.
+    void want_failed_step();
+    struct FailedStep {
+        std::string name;
+        store::Chain files;
+    };
+    [[nodiscard]] std::optional<FailedStep> failed_step() { return *failed_step_.lock(); }
+
     [[nodiscard]] ops::Environment& environment() { return environment_; }
     [[nodiscard]] session::Session& session() { return *session_; }
     [[nodiscard]] ops::SecretGuard& secrets() { return secrets_; }
@@ -82,6 +90,7 @@ private:
     std::map<std::string, store::Chain> chains_;
     Guarded<std::map<Digest, std::string>> contents_;  // blob → content store
     std::atomic<bool> lost_layers_ = false;
+    Guarded<std::optional<FailedStep>> failed_step_;
     Guarded<std::map<std::string, std::shared_ptr<source::LocalContext>>> opened_;  // by what was wanted
     ops::Environment environment_;
 };

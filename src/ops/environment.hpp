@@ -40,6 +40,8 @@ struct Environment {
                                                                const Stop& stop)>
         oci_layout;
     std::size_t threads = 2;
+    // Gets the files of a step that fails; empty: nobody wants them.
+    std::function<void(const std::string& step, store::Chain files)> keep_failed;
 };
 
 }  // namespace cooper::ops

@@ -86,6 +86,7 @@ public:
         };
         const run::Exit exit = TRY(executor->run(spec_, streams, context_.stop));
         if (!is_valid(exit.status.code)) {
+            keep_failed();
             return run::exit_error(spec_, exit.status).with_detail(LogTail{parts_.description, tail.text()});
         }
         return results();
@@ -397,6 +398,24 @@ private:
             spec_.env.push_back(variable.name + "=" + (secret ? secret->reveal() : std::string()));
         }
         return {};
+    }
+
+    // What the step had written when it failed. A courtesy: it changes nothing about the error.
+    void keep_failed() {
+        if (!environment_.keep_failed) return;
+        for (const auto& mount : op_.mounts) {
+            const auto own = drafts_.find(&mount);
+            if (mount.dest != llb::kRootMount || own == drafts_.end()) continue;
+            Written& written = *own->second;
+            const auto dir = written.draft.open();
+            if (!dir || !environment_.secrets.check(*dir, context_.progress, context_.stop)) return;
+            store::LayerInfo info;
+            info.description = "failed: " + parts_.description;
+            info.record_type = "regular";
+            const auto id = std::move(written.draft).commit(info);
+            if (id) environment_.keep_failed(parts_.description, written.base.with(*id));
+            return;
+        }
     }
 
     Result<std::vector<solver::SharedResult>> results() {
