@@ -53,6 +53,7 @@ struct Command {
 [[nodiscard]] std::vector<Command> build_commands();
 [[nodiscard]] std::vector<Command> dockerfile_commands();
 [[nodiscard]] std::vector<Command> ignore_commands();
+[[nodiscard]] std::vector<Command> cache_commands();
 [[nodiscard]] std::vector<Command> lock_commands();
 [[nodiscard]] std::vector<Command> image_commands();
 [[nodiscard]] std::vector<Command> run_commands();

@@ -129,6 +129,21 @@ public:
     // A blob of the state directory, to be read; not_found.
     virtual Result<sys::Fd> open_blob(const Digest& digest) = 0;
     virtual Result<PruneResponse> prune(const PruneRequest& request) = 0;
+    // Cache mounts of RUN, by their ids. A mount with a content to begin with (from=) is ID:CHAIN.
+    struct CacheMountRow {
+        std::string id;
+        std::string description;
+        std::uint64_t size_bytes = 0;
+        std::int64_t usage_count = 0;
+        Timestamp last_used{};
+    };
+    virtual Result<std::vector<CacheMountRow>> cache_mounts() = 0;
+    // All directories of that id. Waits for steps that use it. not_found.
+    virtual Result<> remove_cache_mount(const std::string& id, Stop stop) = 0;
+    // As a tar. Steps that use the mount are waited for.
+    virtual Result<> export_cache_mount(const std::string& id, int out_fd, Stop stop) = 0;
+    // From a tar, also compressed; takes the place of what is there.
+    virtual Result<> import_cache_mount(const std::string& id, int in_fd, Stop stop) = 0;
     virtual Result<std::vector<BuildRow>> list_builds() = 0;
     // Log of one build in the plain form; ref may be a unique prefix, empty = the newest.
     virtual Result<std::string> build_log(const std::string& ref) = 0;

@@ -47,6 +47,10 @@ public:
     [[nodiscard]] const std::string& root() const override { return store_->root(); }
     Result<sys::Fd> open_blob(const Digest& digest) override { return store_->open_blob(digest); }
     Result<PruneResponse> prune(const PruneRequest& request) override;
+    Result<std::vector<CacheMountRow>> cache_mounts() override;
+    Result<> remove_cache_mount(const std::string& id, Stop stop) override;
+    Result<> export_cache_mount(const std::string& id, int out_fd, Stop stop) override;
+    Result<> import_cache_mount(const std::string& id, int in_fd, Stop stop) override;
     Result<std::vector<BuildRow>> list_builds() override;
     Result<std::string> build_log(const std::string& ref) override;
     Result<std::vector<InfoRow>> info() override;

@@ -99,6 +99,21 @@ Result<std::vector<UsageRecord>> Store::usage() {
     return records;
 }
 
+Result<std::vector<Store::CacheMountRecord>> Store::cache_mounts() {
+    std::vector<CacheMountRecord> mounts;
+    TRY(database_->run("SELECT id, key, description, used, uses FROM cache_mounts ORDER BY key, id", {},
+                       [&](const Row& row) {
+                           CacheMountRecord mount;
+                           mount.key = row.text(1);
+                           mount.description = row.text(2);
+                           mount.last_used = at(row.integer(3));
+                           mount.usage_count = row.integer(4);
+                           mount.size_bytes = tree_bytes(fmt::format("{}/cache-mounts/{}/fs", root_, row.integer(0)));
+                           mounts.push_back(std::move(mount));
+                       }));
+    return mounts;
+}
+
 Result<> Store::remove_layers(const std::vector<LayerId>& ids) {
     for (const LayerId id : ids) TRY(remove_deep_tree(dir_, fmt::format("layers/{}", id)));
     return {};

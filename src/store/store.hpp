@@ -251,6 +251,16 @@ public:
     // Empties all directories of this key (--no-cache on a RUN with cache mounts).
     Result<> clear_cache_mounts(const std::string& key, const Stop& stop);
 
+    struct CacheMountRecord {
+        std::string key;
+        std::string description;
+        std::uint64_t size_bytes = 0;
+        std::int64_t usage_count = 0;
+        Timestamp last_used{};
+    };
+    // One a directory: mounts that are private may have several under one key.
+    Result<std::vector<CacheMountRecord>> cache_mounts();
+
     // Facts: resolved tags, ETags, hints. Overwritten in place.
     Result<std::optional<Fact>> fact(const std::string& key);
     Result<> set_fact(const std::string& key, const std::string& value);
