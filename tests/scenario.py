@@ -275,6 +275,7 @@ class Run:
         self.do_docker("buildx " + rest, success)
 
     def do_sh(self, rest, success):
+        self.image = None
         self.command("set -eo pipefail; " + rest, success, shell=True)
 
     def expand(self, rest):

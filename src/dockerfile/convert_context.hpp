@@ -18,6 +18,9 @@ struct ContextOptions {
     std::optional<bool> keep_git_dir;
     bool commit_mtimes = false;                  // SOURCE_DATE_EPOCH is set: git files get the commit's time
     std::optional<std::string> dockerfile_text;  // given, not read
+    // What the caller of the frontend built already, in place of the client's directories.
+    std::optional<llb::Definition> context_input;
+    std::optional<llb::Definition> dockerfile_input;
 };
 
 struct BuildSource {
@@ -36,6 +39,8 @@ struct BuildSource {
                                                                                const std::string& log_name, Stop stop);
 // "[internal] name".
 [[nodiscard]] std::string internal_name(std::string_view name);
+// Last element of a URL's path, percent signs taken back; "__unnamed__" when there is none.
+[[nodiscard]] std::string url_file_name(std::string_view url);
 // A git repository as a state; options beyond the reference itself in `extra`.
 [[nodiscard]] Result<std::optional<llb::State>> git_context(const std::string& reference,
                                                             std::optional<bool> keep_git_dir,

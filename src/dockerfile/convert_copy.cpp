@@ -15,28 +15,6 @@ namespace {
 
 bool is_url(std::string_view source) { return source.starts_with("http://") || source.starts_with("https://"); }
 
-// Last element of the URL's path, percent signs taken back.
-std::string url_file_name(std::string_view url) {
-    std::string_view rest = url.substr(url.find("://") + 3);
-    rest = rest.substr(0, rest.find_first_of("?#"));
-    const std::size_t slash = rest.find('/');
-    if (slash == std::string_view::npos) return "__unnamed__";
-    std::string path;
-    for (std::size_t i = slash; i < rest.size(); ++i) {
-        std::uint8_t byte = 0;
-        if (rest[i] == '%') {
-            if (i + 2 >= rest.size() || !from_hex(to_lower(rest.substr(i + 1, 2)), {&byte, 1})) return "__unnamed__";
-            path += static_cast<char>(byte);
-            i += 2;
-        } else {
-            path += rest[i];
-        }
-    }
-    const std::string_view base = codec::base_name(path);
-    if (base == "." || base == "/") return "__unnamed__";
-    return std::string(base);
-}
-
 }  // namespace
 
 // What COPY and ADD have in common, with words expanded.

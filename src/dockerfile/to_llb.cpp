@@ -6,6 +6,7 @@
 #include "dockerfile/convert_args.hpp"
 #include "dockerfile/convert_context.hpp"
 #include "dockerfile/convert_dispatch.hpp"
+#include "dockerfile/convert_epoch.hpp"
 #include "dockerfile/convert_state.hpp"
 #include "dockerfile/lint_practices.hpp"
 #include "dockerfile/lint_text.hpp"
@@ -15,6 +16,7 @@
 
 #include <algorithm>
 #include <ranges>
+#include <span>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -166,28 +168,36 @@ private:
         return {};
     }
 
-    // Seconds since the epoch. The forms that ask a source for its time are refused, not ignored.
+    // Given, or the time of what is named. From here on it is a number for whoever asks for the argument.
     Result<> resolve_epoch() {
         const std::string key = "SOURCE_DATE_EPOCH";
-        std::optional<std::string> value;
-        if (const auto given = options_.build_args.find(key); given != options_.build_args.end()) {
-            value = given->second;
-        } else if (const auto global = global_args_.get(key); global && !global->empty()) {
-            value = std::string(*global);
-        }
-        if (!value) return {};
-        if (value->empty()) {
-            // Given empty: resets what the file says.
-            global_args_.erase(key);
-            options_.build_args.erase(key);
-            return {};
-        }
-        epoch_seconds_ = parse_int(*value);
-        if (!epoch_seconds_) {
-            return bad_input("invalid SOURCE_DATE_EPOCH: {}", *value)
-                .with_hint("give seconds since 1970 (for a git checkout: $(git log -1 --pretty=%ct))");
-        }
+        const auto given = options_.build_args.find(key);
+        const bool is_given = given != options_.build_args.end();
+        const std::string value = is_given ? given->second : std::string(global_args_.get(key).value_or(""));
+        global_args_.erase(key);
+        if (is_given) options_.build_args.erase(given);
+        if (!value.empty()) epoch_seconds_ = parse_int(value);
+        if (!value.empty() && !epoch_seconds_) epoch_seconds_ = TRY(epoch_of(value));
+        if (!epoch_seconds_) return {};  // given empty: resets what the file says
+        const std::string seconds = std::to_string(*epoch_seconds_);
+        if (is_given) options_.build_args[key] = seconds;
+        if (!is_given) global_args_.set(key, seconds);
         return {};
+    }
+
+    Result<std::optional<std::int64_t>> epoch_of(const std::string& value) {
+        const ShellLex words = lex();
+        const EpochScope scope{.options = options_,
+                               .stages = program_.stages,
+                               .global_args = global_args_,
+                               .lex = words,
+                               .platform = target_platform_};
+        std::optional<Lines> where;
+        auto source = epoch_source(value, scope, bridge_, where, stop_);
+        if (!source) return where ? at(std::move(source).error(), *where) : std::move(source).error();
+        const llb::Definition definition =
+            TRY(llb::marshal_definition(source->state, to_llb_platform(target_platform_)));
+        return bridge_.time_of(definition, source->log_name, stop_);
     }
 
     // --- stages ---
@@ -391,12 +401,33 @@ private:
         return found;
     }
 
+    // What a stage reads, in the order they are visited: what it copies or mounts from, then its base.
+    static std::pair<const StageState*, Lines> edge_of(const StageState& stage, std::size_t index) {
+        if (index < stage.deps.size()) return stage.deps[index];
+        return {stage.base, stage.stage.location};
+    }
+
+    using Visit = std::pair<const StageState*, std::size_t>;  // a stage, and how many of its edges were taken
+
+    // All lines that close the loop are marked.
+    [[nodiscard]] Error loop_of(std::span<const Visit> loop) const {
+        Error error = bad_input("circular dependency detected on stage: {}", loop.front().first->counter.stage);
+        std::vector<SourceRange> ranges;
+        for (const auto& [stage, taken] : loop) {
+            const Lines lines = edge_of(*stage, taken - 1).second;
+            ranges.push_back({options_.filename, lines.first, lines.last, 0, 0});
+        }
+        std::ranges::sort(ranges, {}, &SourceRange::first_line);
+        for (const SourceRange& range : ranges) error = error.with_detail(range);
+        return error.with_detail(Excerpt{excerpt(options_.filename, source_->data, ranges)});
+    }
+
     // Depth first without recursion; a stage met again while still open closes a loop.
     Result<> check_loops() {
         enum class Mark : std::uint8_t { open, done };
         std::unordered_map<const StageState*, Mark> marks;
         for (const auto& root : states_) {
-            std::vector<std::pair<const StageState*, std::size_t>> stack;
+            std::vector<Visit> stack;
             stack.emplace_back(root.get(), 0);
             while (!stack.empty()) {
                 auto& [stage, next] = stack.back();
@@ -413,14 +444,14 @@ private:
                     stack.pop_back();
                     continue;
                 }
-                const StageState* dep = next < stage->deps.size() ? stage->deps[next].first : stage->base;
-                const Lines& where = next < stage->deps.size() ? stage->deps[next].second : stage->stage.location;
+                const StageState* dep = edge_of(*stage, next).first;
                 ++next;
                 const auto mark = marks.find(dep);
                 if (mark == marks.end()) {
                     stack.emplace_back(dep, 0);
                 } else if (mark->second == Mark::open) {
-                    return at(bad_input("circular dependency detected on stage: {}", dep->counter.stage), where);
+                    const auto from = std::ranges::find(stack, dep, &Visit::first);
+                    return loop_of(std::span(from, stack.end()));
                 }
             }
         }

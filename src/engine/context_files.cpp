@@ -11,7 +11,6 @@ namespace cooper::engine {
 
 namespace {
 
-constexpr std::size_t kMaxIgnoreFileBytes = 16U << 20U;
 constexpr int kMaxDepth = 1000;
 
 using snapshot::Directory;
@@ -61,9 +60,25 @@ Result<sys::RootedDir> open_context(const std::string& context) {
     return TRY_CONTEXT(sys::RootedDir::open_host(context), "build context {}", quoted(context));
 }
 
+Result<std::string> first_bytes(const sys::RootedDir& dir, const std::string& name, std::size_t limit) {
+    const sys::Fd file = TRY(dir.open(name, O_RDONLY | O_NONBLOCK | O_NOCTTY, sys::Follow::yes, 0));
+    struct stat st{};
+    if (::fstat(file.get(), &st) != 0) return fail_errno(errno, name);
+    if (!S_ISREG(st.st_mode)) return bad_input("not a regular file");
+    std::string text(std::min<std::uint64_t>(limit, static_cast<std::uint64_t>(st.st_size)), '\0');
+    std::size_t size = 0;
+    while (size < text.size()) {
+        const std::size_t n = TRY(sys::read_some(file.get(), std::as_writable_bytes(std::span(text).subspan(size))));
+        if (n == 0) break;
+        size += n;
+    }
+    text.resize(size);
+    return text;
+}
+
 // The ignore file of a directory, when it has one of that name.
 Result<bool> read_rules(const sys::RootedDir& dir, const std::string& name, std::string shown, IgnoreRules& rules) {
-    const auto text = dir.read_file(name, kMaxIgnoreFileBytes);
+    const auto text = first_bytes(dir, name, codec::kMaxIgnoreFileBytes + 1);
     if (!text && text.error().code() == Code::not_found) return false;
     if (!text) return text.error().with_context(shown);
     TRY(codec::read_ignore_file(*text, shown));

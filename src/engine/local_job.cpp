@@ -5,6 +5,7 @@
 #include "dockerfile/frontend.hpp"
 #include "dockerfile/frontend_options.hpp"
 #include "dockerfile/parse.hpp"
+#include "engine/archive_time.hpp"
 #include "engine/context_size.hpp"
 #include "engine/entitlements.hpp"
 #include "llb/cache_digest.hpp"
@@ -584,6 +585,47 @@ Result<std::optional<frontend::ContextSize>> LocalJob::measure_local(const std::
     VertexProgress progress(silent, Digest{}, engine_.clock_);
     const auto files = TRY(session().local_files(request, progress, stop));
     return TRY(measure_directory(files->host_path(), stop));
+}
+
+Result<std::optional<std::int64_t>> LocalJob::time_of(const llb::Definition& definition, const std::string& log_name,
+                                                      Stop stop) {
+    std::optional<std::int64_t> none;
+    if (definition.is_scratch()) return none;
+    const llb::Graph graph = TRY(llb::load(definition));
+    const llb::SourceOp* source = nullptr;
+    for (const llb::LoadedVertex& vertex : graph.vertices) {
+        const auto* one = std::get_if<llb::SourceOp>(&vertex.op.body);
+        if (one != nullptr && source != nullptr) return none;
+        if (one != nullptr) source = one;
+    }
+    if (source == nullptr) return none;
+    Activity activity(progress_, engine_.clock_, log_name);
+    auto seconds = time_of_source(*source, activity.progress(), stop);
+    if (seconds) {
+        activity.done();
+    } else {
+        activity.fail(seconds.error());
+    }
+    return seconds;
+}
+
+Result<std::optional<std::int64_t>> LocalJob::time_of_source(const llb::SourceOp& source, VertexProgress& progress,
+                                                             const Stop& stop) {
+    const std::string& id = source.identifier;
+    if (id.starts_with("git://")) {
+        const source::GitRequest request = TRY(source::git_request(id, source.attrs));
+        const auto pin = TRY(engine_.git_source_.pin(request, session(), &progress, stop));
+        return std::optional(TRY(engine_.git_source_.commit_time(request, pin, session(), &progress, stop)));
+    }
+    if (!id.starts_with("http://") && !id.starts_with("https://")) return std::optional<std::int64_t>();
+    const source::HttpRequest request = TRY(source::http_request(id, source.attrs));
+    const auto pin = TRY(engine_.http_source_.pin(request, session(), &progress, stop));
+    if (pin.modified_s) return pin.modified_s;
+    const store::Chain chain = TRY(engine_.http_source_.fetch(request, pin, session(), &progress, stop));
+    const auto tree = TRY(workshop_->trees().tree(ops::make_result(chain), progress, stop));
+    const auto found = TRY(tree->find(pin.filename, snapshot::FollowLast::no));
+    if (!found || found->node.kind != snapshot::Kind::file) return std::optional<std::int64_t>();
+    return TRY_CONTEXT(newest_file_s(TRY(found->parent->open_file(found->name, found->node)), stop), "{}", id);
 }
 
 Result<std::string> LocalJob::peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) {

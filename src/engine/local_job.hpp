@@ -82,12 +82,16 @@ private:
     Result<std::optional<frontend::ContextStat>> stat_of(const llb::Definition& definition, const std::string& path,
                                                          Stop stop) override;
     Result<std::optional<frontend::ContextSize>> measure_local(const std::string& local_name, Stop stop) override;
+    Result<std::optional<std::int64_t>> time_of(const llb::Definition& definition, const std::string& log_name,
+                                                Stop stop) override;
     Result<std::string> peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) override;
 
     Result<frontend::ResolvedImage> permitted_image_config(const std::string& reference, const llb::Platform& platform,
                                                            frontend::ResolveMode mode, const std::string& log_name,
                                                            const Stop& stop);
     Result<SourceMeta> ask_source(const llb::SourceOp& source, const std::string& log_name, const Stop& stop);
+    Result<std::optional<std::int64_t>> time_of_source(const llb::SourceOp& source, VertexProgress& progress,
+                                                       const Stop& stop);
     Result<frontend::ResolvedImage> ask_image_config(const std::string& reference, const llb::Platform& platform,
                                                      frontend::ResolveMode mode, const std::string& log_name,
                                                      const Stop& stop);

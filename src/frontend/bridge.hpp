@@ -73,6 +73,12 @@ public:
     virtual Result<std::optional<ContextSize>> measure_local(const std::string& /*local_name*/, Stop /*stop*/) {
         return std::nullopt;
     }
+    // Seconds since 1970: of the one git commit or URL a definition reads, for a URL without a Last-Modified of
+    // the newest file in its archive. nullopt when it reads something else, or nothing says.
+    virtual Result<std::optional<std::int64_t>> time_of(const llb::Definition& /*definition*/,
+                                                        const std::string& /*log_name*/, Stop /*stop*/) {
+        return std::nullopt;
+    }
     // The first bytes (at most limit_bytes) of what a URL gives, to tell an archive from a Dockerfile.
     // Fetched through the same cache as the build's own http source.
     virtual Result<std::string> peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) = 0;

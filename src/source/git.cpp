@@ -338,6 +338,14 @@ Result<> fetch_commit(const Git& git, const std::string& bare, const GitRequest&
         .with_hint("the branch was probably rewritten: build again");
 }
 
+Result<std::int64_t> time_of_commit(const Git& git, const std::string& bare, const std::string& commit,
+                                    const Stop& stop) {
+    const std::string time = TRY(git.run({.git_dir = bare}, {"show", "-s", "--format=%ct", commit}, stop));
+    const auto seconds = parse_int(trim(time));
+    if (!seconds) return fail(Code::internal, Blame::world, "git gives no time for commit {}", commit);
+    return *seconds;
+}
+
 }  // namespace
 
 Result<> GitSource::check_out(const Checkout& c, const Stop& stop) {
@@ -392,6 +400,18 @@ Result<> GitSource::check_out(const Checkout& c, const Stop& stop) {
     return {};
 }
 
+Result<std::int64_t> GitSource::commit_time(const GitRequest& request, const GitPin& pinned, session::Session& session,
+                                            VertexProgress* progress, const Stop& stop) {
+    const auto access = TRY(open_access(request, session, stop));
+    sys::FileLock lock;
+    const std::string bare = TRY(bare_repository(request, access->git, lock, stop));
+    const std::string what = "fetch " + request.url.remote_without_credentials() + " " + pinned.commit.substr(0, 12);
+    tell(progress, what, false);
+    TRY(fetch_commit(access->git, bare, request, pinned, stop));
+    tell(progress, what, true);
+    return time_of_commit(access->git, bare, pinned.commit, stop);
+}
+
 Result<store::Chain> GitSource::fetch(const GitRequest& request, const GitPin& pinned, session::Session& session,
                                       VertexProgress* progress, const Stop& stop) {
     const std::string shown = request.url.remote_without_credentials();
@@ -423,11 +443,7 @@ Result<store::Chain> GitSource::fetch(const GitRequest& request, const GitPin& p
                           stop),
                 "check out {}", shown);
     if (request.mtime == GitMtime::commit) {
-        const std::string time =
-            TRY(access->git.run({.git_dir = bare}, {"show", "-s", "--format=%ct", pinned.commit}, stop));
-        const auto seconds = parse_int(trim(time));
-        if (!seconds) return fail(Code::internal, Blame::world, "git gives no time for commit {}", pinned.commit);
-        TRY(set_times(into.fd(), *seconds, 0));
+        TRY(set_times(into.fd(), TRY(time_of_commit(access->git, bare, pinned.commit, stop)), 0));
     }
     const store::LayerId layer = TRY(
         std::move(draft).commit(store::LayerInfo{.description = "git snapshot for " + shown + "#" + pinned.commit}));

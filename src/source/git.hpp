@@ -56,6 +56,10 @@ public:
     // A chain of one layer.
     [[nodiscard]] Result<store::Chain> fetch(const GitRequest& request, const GitPin& pinned, session::Session& session,
                                              VertexProgress* progress, const Stop& stop);
+    // The committer's time in seconds since 1970. Fetches the commit.
+    [[nodiscard]] Result<std::int64_t> commit_time(const GitRequest& request, const GitPin& pinned,
+                                                   session::Session& session, VertexProgress* progress,
+                                                   const Stop& stop);
 
 private:
     struct Access;  // identity with what must outlive it

@@ -262,7 +262,8 @@ Result<HttpPin> HttpSource::pin(const HttpRequest& request, session::Session& se
         return HttpPin{.key = cache_key(request, known->filename, known->digest, known->last_modified),
                        .digest = known->digest,
                        .filename = known->filename,
-                       .layer = known->layer};
+                       .layer = known->layer,
+                       .modified_s = parse_http_date(known->last_modified)};
     };
     if (known && TRY(unchanged(get, *known, stop))) return reuse();
     if (known && !known->etag.empty()) get.headers.set("If-None-Match", known->etag);
@@ -273,7 +274,8 @@ Result<HttpPin> HttpSource::pin(const HttpRequest& request, session::Session& se
     return HttpPin{.key = cache_key(request, saved.filename, saved.digest, saved.last_modified),
                    .digest = saved.digest,
                    .filename = saved.filename,
-                   .layer = saved.layer};
+                   .layer = saved.layer,
+                   .modified_s = parse_http_date(saved.last_modified)};
 }
 
 Result<HttpSource::Saved> HttpSource::save(const HttpRequest& request, http::Response& response,
