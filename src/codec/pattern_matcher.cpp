@@ -462,8 +462,15 @@ std::vector<IgnoreLine> read_ignore_lines(std::string_view text) {
 }
 
 Result<std::vector<std::string>> read_ignore_file(std::string_view text, std::string_view file) {
+    if (text.size() > kMaxIgnoreFileBytes) {
+        const auto breaks = std::ranges::count(text.substr(0, kMaxIgnoreFileBytes), '\n');
+        return bad_input("{}:{}: the file is larger than {} MiB", file, breaks + 1, kMaxIgnoreFileBytes >> 20U);
+    }
     std::vector<std::string> patterns;
     for (IgnoreLine& line : read_ignore_lines(text)) {
+        if (patterns.size() == kMaxPatterns) {
+            return bad_input("{}:{}: more than {} patterns", file, line.line, kMaxPatterns);
+        }
         const auto good = PatternMatcher::create({line.pattern});
         if (!good) return good.error().with_context(fmt::format("{}:{}", file, line.line));
         patterns.push_back(std::move(line.pattern));

@@ -64,7 +64,9 @@ struct IgnoreLine {
     std::string text;      // as written, trimmed
 };
 [[nodiscard]] std::vector<IgnoreLine> read_ignore_lines(std::string_view text);
-// The patterns alone. One that is malformed is bad input that names file and line.
+// The patterns alone. One that is malformed, or one too many, is bad input that names file and line. So is a text of
+// more than kMaxIgnoreFileBytes: who reads the file reads one byte more.
+inline constexpr std::size_t kMaxIgnoreFileBytes = 16U << 20U;
 [[nodiscard]] Result<std::vector<std::string>> read_ignore_file(std::string_view text, std::string_view file);
 
 }  // namespace cooper::codec

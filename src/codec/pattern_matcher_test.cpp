@@ -302,5 +302,17 @@ TEST(IgnoreFile, NamesTheLineOfAMalformedPattern) {
     EXPECT_EQ(*read_ignore_file("a\n\n!b", "x"), (std::vector<std::string>{"a", "!b"}));
 }
 
+TEST(IgnoreFile, NamesTheLineOfOneTooMany) {
+    std::string text;
+    for (int i = 0; i < 10'001; ++i) text += "#\na\n";
+    const auto many = read_ignore_file(text, "x");
+    ASSERT_FALSE(many);
+    EXPECT_EQ(many.error().message(), "x:20002: more than 10000 patterns");
+    EXPECT_TRUE(read_ignore_file(std::string(kMaxIgnoreFileBytes, '\n'), "x"));
+    const auto large = read_ignore_file(std::string(kMaxIgnoreFileBytes + 1, '\n'), "x");
+    ASSERT_FALSE(large);
+    EXPECT_EQ(large.error().message(), "x:16777217: the file is larger than 16 MiB");
+}
+
 }  // namespace
 }  // namespace cooper::codec

@@ -1,5 +1,6 @@
 #include "dockerfile/convert_context.hpp"
 
+#include "base/text.hpp"
 #include "codec/path_match.hpp"
 #include "codec/pattern_matcher.hpp"
 #include "dockerfile/parse.hpp"
@@ -12,7 +13,6 @@ namespace cooper::dockerfile {
 namespace {
 
 constexpr std::size_t kArchiveProbeBytes = 1024;
-constexpr std::size_t kMaxIgnoreFileBytes = 16U << 20U;
 
 bool is_http(std::string_view text) { return text.starts_with("http://") || text.starts_with("https://"); }
 
@@ -88,20 +88,13 @@ Result<> read_remote_dockerfile(BuildSource& source, const llb::Definition& defi
     return {};
 }
 
-Result<std::vector<std::string>> parse_ignore_file(const std::string& text, const std::string& path) {
-    if (text.size() > kMaxIgnoreFileBytes) {
-        return bad_input("{}: the file is larger than {} MiB", path, kMaxIgnoreFileBytes >> 20U);
-    }
-    return codec::read_ignore_file(text, path);
-}
-
 // The Dockerfile, and the text of the ignore file beside it.
 Result<std::optional<std::string>> read_local_dockerfile(BuildSource& source, const ContextOptions& options,
                                                          frontend::Bridge& bridge, const Stop& stop) {
     std::vector<std::string> paths = {source.filename, source.filename + ".dockerignore"};
     if (std::string other = lower_sibling(source.filename); !other.empty()) paths.push_back(std::move(other));
     auto texts = TRY(bridge.read_local_files(options.local_dockerfile, paths,
-                                             std::max<std::size_t>(kMaxFile, kMaxIgnoreFileBytes) + 1,
+                                             std::max<std::size_t>(kMaxFile, codec::kMaxIgnoreFileBytes) + 1,
                                              internal_name("load build definition from " + source.filename), stop));
     std::optional<std::string>& text = texts[0] || texts.size() < 3 ? texts[0] : texts[2];
     if (!text) return no_dockerfile(source.filename);
@@ -115,9 +108,30 @@ Result<std::optional<std::vector<std::string>>> load_ignore_file(frontend::Bridg
                                                                  const std::string& local_name, const std::string& path,
                                                                  const std::string& log_name, Stop stop) {
     const auto texts =
-        TRY(bridge.read_local_files(local_name, {path}, kMaxIgnoreFileBytes + 1, log_name, std::move(stop)));
+        TRY(bridge.read_local_files(local_name, {path}, codec::kMaxIgnoreFileBytes + 1, log_name, std::move(stop)));
     if (!texts[0]) return std::optional<std::vector<std::string>>();
-    return std::optional(TRY(parse_ignore_file(*texts[0], path)));
+    return std::optional(TRY(codec::read_ignore_file(*texts[0], path)));
+}
+
+std::string url_file_name(std::string_view url) {
+    std::string_view rest = url.substr(url.find("://") + 3);
+    rest = rest.substr(0, rest.find_first_of("?#"));
+    const std::size_t slash = rest.find('/');
+    if (slash == std::string_view::npos) return "__unnamed__";
+    std::string path;
+    for (std::size_t i = slash; i < rest.size(); ++i) {
+        std::uint8_t byte = 0;
+        if (rest[i] == '%') {
+            if (i + 2 >= rest.size() || !from_hex(to_lower(rest.substr(i + 1, 2)), {&byte, 1})) return "__unnamed__";
+            path += static_cast<char>(byte);
+            i += 2;
+        } else {
+            path += rest[i];
+        }
+    }
+    const std::string_view base = codec::base_name(path);
+    if (base == "." || base == "/") return "__unnamed__";
+    return std::string(base);
 }
 
 std::string internal_name(std::string_view name) { return "[internal] " + std::string(name); }
@@ -152,6 +166,9 @@ Result<BuildSource> load_build_source(const ContextOptions& options, const llb::
         }
         dockerfile_state = remote;
         source.context.remote = options.subdir.empty() ? *remote : scope(*remote, options.subdir);
+    } else {
+        if (options.context_input) source.context.remote = TRY(llb::from_definition(*options.context_input));
+        if (options.dockerfile_input) dockerfile_state = TRY(llb::from_definition(*options.dockerfile_input));
     }
     std::optional<std::string> beside;
     if (options.dockerfile_text) {
@@ -164,7 +181,7 @@ Result<BuildSource> load_build_source(const ContextOptions& options, const llb::
     if (source.context.remote) return source;
     // The ignore file beside the Dockerfile wins over the one of the context; they are not merged.
     std::optional<std::vector<std::string>> ignore;
-    if (beside) ignore = TRY(parse_ignore_file(*beside, source.filename + ".dockerignore"));
+    if (beside) ignore = TRY(codec::read_ignore_file(*beside, source.filename + ".dockerignore"));
     if (!ignore) {
         ignore = TRY(load_ignore_file(bridge, options.local_context, ".dockerignore",
                                       internal_name("load .dockerignore"), stop));

@@ -80,6 +80,12 @@ Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Br
     FrontendOptions options = TRY(parse_frontend_options(request.options));
     options.convert.inputs = request.inputs;
     options.convert.session_id = request.session_id;
+    const auto input = [&](const std::string& name) -> std::optional<llb::Definition> {
+        const auto found = request.inputs.find(name);
+        return found == request.inputs.end() ? std::nullopt : std::optional(found->second);
+    };
+    options.context.context_input = input(options.context.local_context);
+    options.context.dockerfile_input = input(options.context.local_dockerfile);
     const oci::Platform host = oci::host_platform();
     BuildSource source = TRY(load_build_source(options.context, to_llb_platform(host), bridge, stop));
 

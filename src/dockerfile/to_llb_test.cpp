@@ -417,6 +417,38 @@ TEST(ToLlb, MultiPlatformNames) {
     EXPECT_EQ(plan.image.platform.architecture, "arm64");
 }
 
+// Not for the platform of the stage that copies.
+TEST(ToLlb, CopiedImagesAreOfTheTargetPlatform) {
+    ConvertOptions options = amd64();
+    options.target_platform = oci::Platform{.os = "linux", .architecture = "arm64"};
+    const BuildPlan plan = plan_of("FROM --platform=$BUILDPLATFORM alpine:3\nCOPY --from=alpine:3 a b\n", options);
+    const auto graph = llb::load(plan.definition);
+    ASSERT_TRUE(graph);
+    std::vector<std::string> platforms;
+    for (const auto& vertex : graph->vertices) {
+        if (std::holds_alternative<llb::SourceOp>(vertex.op.body))
+            platforms.push_back(vertex.op.platform->architecture);
+    }
+    EXPECT_EQ(platforms, (Lines_{"amd64", "arm64"}));
+}
+
+TEST(ToLlb, WhatWasWrittenIsBesideEachStep) {
+    const BuildPlan plan = plan_of("FROM alpine:3\nRUN a \\\n  b\nCOPY x y\n");
+    const auto graph = llb::load(plan.definition);
+    ASSERT_TRUE(graph);
+    ASSERT_EQ(graph->vertices.back().locations.size(), 1U);
+    EXPECT_EQ(graph->vertices.back().locations[0].first_line, 4);
+    std::vector<std::string> written;
+    for (const auto& vertex : graph->vertices) {
+        const auto command = vertex.metadata.description.find("com.docker.dockerfile.v1.command");
+        if (command == vertex.metadata.description.end()) continue;
+        ASSERT_EQ(vertex.locations.size(), 1U);
+        written.push_back(fmt::format("{} {}-{}", command->second, vertex.locations[0].first_line,
+                                      vertex.locations[0].last_line));
+    }
+    EXPECT_EQ(written, (Lines_{"FROM alpine:3 1-1", "RUN a   b 2-3"}));
+}
+
 TEST(ToLlb, NoCacheEpochAndNetwork) {
     ConvertOptions options = amd64();
     options.no_cache = Lines_{"b"};
@@ -569,10 +601,37 @@ TEST(Context, LocalGitAndHttp) {
     ASSERT_TRUE(source) << source.error().to_string();
     EXPECT_EQ(source->filename, "context");
 
+    // Github's old form is a repository here, though a file for ADD.
+    const std::string old = "github.com/x/y";
+    bridge.files = {{"[internal] load git source " + old + ":Dockerfile", "FROM alpine:3\n"}};
+    source = load_build_source({.context = old, .subdir = "sub"}, platform, bridge, Stop{});
+    ASSERT_TRUE(source) << source.error().to_string();
+    ASSERT_TRUE(source->context.remote);
+    const auto scoped = llb::load(*llb::marshal_definition(*source->context.remote, platform));
+    ASSERT_TRUE(scoped);
+    ASSERT_EQ(scoped->vertices.size(), 2U);
+    EXPECT_EQ(body_text(scoped->vertices[0]).find("git://github.com/x/y"), 0U) << body_text(scoped->vertices[0]);
+    EXPECT_EQ(body_text(scoped->vertices[1]), "file {- copy 0/sub /}");
+
     bridge.files.clear();
     const auto missing = load_build_source({}, platform, bridge, Stop{});
     ASSERT_FALSE(missing);
     EXPECT_NE(missing.error().to_string().find("open Dockerfile: no such file"), std::string::npos);
+}
+
+TEST(Context, IgnoreFileTooLarge) {
+    FakeBridge bridge;
+    const llb::Platform platform{.architecture = "amd64", .os = "linux"};
+    std::string large;
+    while (large.size() <= 16U << 20U) large += "*.o\n";
+    bridge.files = {{"dockerfile:Dockerfile", "FROM scratch\n"}, {"context:.dockerignore", large}};
+    auto refused = load_build_source({}, platform, bridge, Stop{});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().message(), ".dockerignore:4194305: the file is larger than 16 MiB");
+    bridge.files["dockerfile:Dockerfile.dockerignore"] = std::string((16U << 20U) + 1, 'x');
+    refused = load_build_source({}, platform, bridge, Stop{});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().message(), "Dockerfile.dockerignore:1: the file is larger than 16 MiB");
 }
 
 }  // namespace

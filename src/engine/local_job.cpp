@@ -599,8 +599,10 @@ Result<std::optional<std::int64_t>> LocalJob::time_of(const llb::Definition& def
         if (one != nullptr) source = one;
     }
     if (source == nullptr) return none;
+    llb::SourceOp permitted = *source;
+    TRY(permit(permitted, std::nullopt, {}, stop));
     Activity activity(progress_, engine_.clock_, log_name);
-    auto seconds = time_of_source(*source, activity.progress(), stop);
+    auto seconds = time_of_source(permitted, activity.progress(), stop);
     if (seconds) {
         activity.done();
     } else {

@@ -58,6 +58,13 @@ TEST(GitRef, Query) {
     EXPECT_EQ(tag.keep_git_dir, true);
     EXPECT_EQ(git("https://h/x.git?commit=abc").ref, "abc");
     EXPECT_EQ(git("https://h/x.git?branch=main&checksum=abc").checksum, "abc");
+    const GitRef pinned = git("https://h/x.git?mtime=commit&fetch-by-commit=1&branch=main");
+    EXPECT_EQ(pinned.mtime, "commit");
+    EXPECT_TRUE(pinned.fetch_by_commit);
+    EXPECT_EQ(pinned.ref, "refs/heads/main");
+    EXPECT_FALSE(git("https://h/x.git").fetch_by_commit);
+    EXPECT_EQ(git("https://h/x.git").submodules, std::nullopt);
+    EXPECT_EQ(error_of("https://h/x.git?mtime=now"), "invalid mtime value: \"now\"");
     EXPECT_EQ(error_of("https://h/x.git?ref=a#b"), "ref conflicts: \"b\" vs \"a\"");
     EXPECT_EQ(error_of("https://h/x.git?tag=a&branch=b"), "branch conflicts with tag");
     EXPECT_EQ(error_of("https://h/x.git?what=a"), "unexpected query \"what\"");

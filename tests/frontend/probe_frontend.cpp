@@ -109,6 +109,7 @@ public:
             {"greet", &Probe::greet},       {"files", &Probe::files},     {"container", &Probe::container},
             {"terminal", &Probe::terminal}, {"signals", &Probe::signals}, {"rights", &Probe::rights},
             {"nested", &Probe::nested},     {"hostile", &Probe::hostile},
+            {"inputs", &Probe::inputs},
         };
         const auto found = probes.find(name);
         if (found == probes.end()) die("no probe " + name);
@@ -439,6 +440,29 @@ private:
         request.set_frontend("nonsense.v9");
         wire::SolveResponse response;
         tell("unknown frontend", call(&wire::LLBBridge::Stub::Solve, request, response));
+    }
+
+    // A Dockerfile and a context that are results, not directories of the client.
+    void inputs() {
+        llb::FileActions dockerfile;
+        dockerfile.mkfile("/Dockerfile", 0644, "FROM scratch\nCOPY made /word\n", std::nullopt, std::nullopt);
+        llb::FileActions context;
+        context.mkfile("/made", 0644, "of inputs", std::nullopt, std::nullopt);
+        context.mkfile("/.dockerignore", 0644, "made", std::nullopt, std::nullopt);  // for directories only
+        wire::SolveRequest request;
+        request.set_frontend("dockerfile.v0");
+        request.set_allowresultreturn(true);
+        auto& inputs = *request.mutable_frontendinputs();
+        const auto add = [&](const std::string& name, llb::FileActions actions) {
+            if (!inputs[name].ParseFromString(bytes_of(llb::scratch().file(std::move(actions), {})))) die(name);
+        };
+        add("dockerfile", std::move(dockerfile));
+        add("context", std::move(context));
+        const auto result = ask(&wire::LLBBridge::Stub::Solve, request).result();
+        wire::ReadFileRequest file;
+        file.set_ref(result.ref().id());
+        file.set_filepath("/word");
+        tell("word", ask(&wire::LLBBridge::Stub::ReadFile, file).data());
     }
 
     void hostile() {
