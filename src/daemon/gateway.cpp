@@ -133,7 +133,7 @@ public:
 
     grpc::Status Solve(grpc::ServerContext* context, const wire::SolveRequest* request,
                        wire::SolveResponse* response) override {
-        return serve(*context, [&](Conversation& conversation, const Stop& stop) -> Result<> {
+        const auto solve = [&](Conversation& conversation, const Stop& stop) -> Result<> {
             engine::SolveCall call;
             call.frontend = request->frontend();
             call.evaluate = request->evaluate();
@@ -152,7 +152,10 @@ public:
             if (!result.single) return bad_input("this client does not take a result of several platforms");
             response->set_ref(conversation.keep(result.ref));
             return {};
-        });
+        };
+        const auto question = request->frontendopt().find("requestid");
+        const std::string id = question == request->frontendopt().end() ? "" : question->second;
+        return serve(*context, solve, [&](const Error& error) { return call_status(error, id); });
     }
 
     grpc::Status Evaluate(grpc::ServerContext* context, const wire::EvaluateRequest* request,
@@ -420,12 +423,16 @@ private:
 
     template <class Work>
     grpc::Status serve(grpc::ServerContext& context, Work work) {
+        return serve(context, work, [](const Error& error) { return rpc::to_status(error); });
+    }
+    template <class Work, class ToStatus>
+    grpc::Status serve(grpc::ServerContext& context, Work work, ToStatus to_status) {
         const CallWatcher::Watch watch(parts_.watcher, context);
         const Stop stop = watch.stop();
         const auto conversation = conversation_of(context, stop);
         if (!conversation) return rpc::to_status(conversation.error());
         const Result<> done = work(**conversation, stop);
-        return done ? grpc::Status::OK : rpc::to_status(done.error());
+        return done ? grpc::Status::OK : to_status(done.error());
     }
 
     GatewayParts parts_;

@@ -66,7 +66,9 @@ public:
     grpc::Status solve(const v1::SolveRequest& request, BuildProgress& progress, v1::SolveResponse& response,
                        Stop stop) override {
         const auto done = build(request, progress, response, stop);
-        return done ? grpc::Status::OK : rpc::to_status(done.error());
+        if (done) return grpc::Status::OK;
+        const auto question = request.frontendattrs().find("requestid");
+        return call_status(done.error(), question == request.frontendattrs().end() ? "" : question->second);
     }
 
     [[nodiscard]] std::vector<grpc::Service*> services() override { return {gateway_.get()}; }

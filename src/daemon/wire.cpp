@@ -1,10 +1,15 @@
 #include "daemon/wire.hpp"
 
+#include "codec/go_json.hpp"
 #include "daemon/conversations.hpp"
+#include "dockerfile/subrequest.hpp"
 #include "llb/marshal.hpp"
 #include "proto/fsutil.pb.h"
 #include "proto/gateway.pb.h"
 #include "proto/sourcepolicy.pb.h"
+#include "rpc/status.hpp"
+
+#include <grpcpp/support/status.h>
 
 namespace cooper::daemon {
 
@@ -48,6 +53,14 @@ Result<engine::FrontendResult> from_message(const wire::Result& message, Convers
     }
     for (const auto& [key, value] : message.metadata()) result.metadata[key] = value;
     return result;
+}
+
+grpc::Status call_status(const Error& error, const std::string& request_id) {
+    const bool unanswered = error.code() == Code::unimplemented && !dockerfile::is_subrequest(request_id);
+    if (request_id.empty() || !unanswered) return rpc::to_status(error);
+    codec::GoJson json;
+    json.begin_object().field("name", request_id).end_object();
+    return rpc::to_status(error, {{"errdefs.Subrequest", std::move(json).take()}});
 }
 
 void to_message(const filesync::Stat& stat, fsutil::types::Stat& message) {

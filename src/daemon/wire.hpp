@@ -5,6 +5,7 @@
 #include "engine/build_job.hpp"
 #include "filesync/packet.hpp"
 #include "llb/op.hpp"
+#include "rpc/grpc_types.hpp"
 #include "sourcepolicy/policy.hpp"
 
 #include <string>
@@ -51,6 +52,8 @@ void to_message(const std::string& identifier, const engine::SourceMeta& meta,
                 moby::buildkit::v1::frontend::ResolveSourceMetaResponse& message);
 [[nodiscard]] frontend::ResolveMode to_resolve_mode(const std::string& text);
 void to_message(const llb::Platform& platform, pb::Platform& message);
+// Of a call to a frontend. A question that nobody answers is told apart by a detail, errdefs.Subrequest.
+[[nodiscard]] grpc::Status call_status(const Error& error, const std::string& request_id);
 
 // What clients may use: ids of BuildKit's capabilities that this daemon has.
 [[nodiscard]] const std::vector<std::string>& gateway_capabilities();

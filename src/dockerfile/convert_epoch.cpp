@@ -10,7 +10,9 @@ namespace {
 
 constexpr std::string_view kKey = "SOURCE_DATE_EPOCH";
 
-Error one_add() { return bad_input("a stage that is {} must have exactly one ADD, of a URL or a git repository", kKey); }
+Error one_add() {
+    return bad_input("a stage that is {} must have exactly one ADD, of a URL or a git repository", kKey);
+}
 
 // A stage is read on its own: it may not need anything that only a build would know.
 class StageReader {
@@ -55,8 +57,7 @@ private:
         const std::string checksum = TRY(scope_.lex.expand_word(add.checksum, env_));
         const auto git = TRY(frontend::parse_git_ref(source));
         if (git && !git->indistinguishable_from_local) {
-            return llb::git(git->remote,
-                            {.ref = git->ref, .checksum = checksum.empty() ? git->checksum : checksum});
+            return llb::git(git->remote, {.ref = git->ref, .checksum = checksum.empty() ? git->checksum : checksum});
         }
         if (!source.starts_with("http://") && !source.starts_with("https://")) return one_add();
         llb::HttpOptions http{.filename = url_file_name(source)};

@@ -7,6 +7,7 @@
 #include "dockerfile/convert_text.hpp"
 #include "dockerfile/convert_values.hpp"
 #include "dockerfile/fake_bridge.hpp"
+#include "dockerfile/frontend.hpp"
 #include "llb/load.hpp"
 #include "llb/marshal.hpp"
 
@@ -432,6 +433,23 @@ TEST(ToLlb, CopiedImagesAreOfTheTargetPlatform) {
     EXPECT_EQ(platforms, (Lines_{"amd64", "arm64"}));
 }
 
+TEST(ToLlb, PlatformOfTheResult) {
+    FakeBridge bridge;
+    std::string config = bridge.images.at("docker.io/library/alpine:3");
+    config.replace(config.find("amd64"), 5, "arm64");
+    bridge.images["docker.io/library/arm:1"] = config;
+    ConvertOptions options = amd64();
+    options.build_platforms.push_back(oci::Platform{.os = "linux", .architecture = "arm64"});
+    // Nothing asked for: that of the base. Asked for: that, whatever the base says.
+    const auto of_base = convert("FROM arm:1\nRUN x\n", options, bridge);
+    ASSERT_TRUE(of_base) << of_base.error().to_string();
+    EXPECT_EQ(of_base->image.platform.architecture, "arm64");
+    options.target_platform = oci::Platform{.os = "linux", .architecture = "amd64"};
+    const auto asked = convert("FROM arm:1\nRUN x\n", options, bridge);
+    ASSERT_TRUE(asked) << asked.error().to_string();
+    EXPECT_EQ(asked->image.platform.architecture, "amd64");
+}
+
 TEST(ToLlb, WhatWasWrittenIsBesideEachStep) {
     const BuildPlan plan = plan_of("FROM alpine:3\nRUN a \\\n  b\nCOPY x y\n");
     const auto graph = llb::load(plan.definition);
@@ -443,8 +461,8 @@ TEST(ToLlb, WhatWasWrittenIsBesideEachStep) {
         const auto command = vertex.metadata.description.find("com.docker.dockerfile.v1.command");
         if (command == vertex.metadata.description.end()) continue;
         ASSERT_EQ(vertex.locations.size(), 1U);
-        written.push_back(fmt::format("{} {}-{}", command->second, vertex.locations[0].first_line,
-                                      vertex.locations[0].last_line));
+        written.push_back(
+            fmt::format("{} {}-{}", command->second, vertex.locations[0].first_line, vertex.locations[0].last_line));
     }
     EXPECT_EQ(written, (Lines_{"FROM alpine:3 1-1", "RUN a   b 2-3"}));
 }
@@ -576,6 +594,26 @@ TEST(Texts, LikeGo) {
     EXPECT_EQ(uppercase_command("copy a b"), "COPY a b");
     EXPECT_EQ(summarize_heredoc("\nfirst\nsecond\n"), "first...");
     EXPECT_EQ(summarize_heredoc("only\n"), "only");
+}
+
+TEST(Frontend, MetadataOfTheResult) {
+    FakeBridge bridge;
+    bridge.files["dockerfile:Dockerfile"] = "FROM alpine:3\nRUN x\n";
+    std::map<std::string, std::string> options = {{"platform", "linux/amd64"}, {"build-arg:SOURCE_DATE_EPOCH", "5"}};
+    const auto keys_of = [&]() {
+        const auto answer =
+            run_frontend({.options = options, .inputs = {}, .warn = {}, .session_id = ""}, bridge, Stop{});
+        EXPECT_TRUE(answer) << answer.error().to_string();
+        std::string keys;
+        for (const auto& [key, value] : answer->metadata) keys += key + "\n";
+        EXPECT_NE(answer->metadata.at("refs.platforms").find(R"("ID":"linux/amd64")"), std::string::npos);
+        return keys;
+    };
+    EXPECT_EQ(keys_of(), "containerimage.base.config\ncontainerimage.config\nrefs.platforms\nsource.date.epoch\n");
+    options["multi-platform"] = "true";
+    EXPECT_EQ(keys_of(),
+              "containerimage.base.config/linux/amd64\ncontainerimage.config/linux/amd64\nrefs.platforms\n"
+              "source.date.epoch/linux/amd64\n");
 }
 
 TEST(Context, LocalGitAndHttp) {

@@ -36,7 +36,7 @@ struct HttpPin {
     std::string key;  // BuildKit's cache key
     Digest digest;    // of the bytes
     std::string filename;
-    std::optional<store::LayerId> layer;      // known already
+    std::optional<store::LayerId> layer;       // known already
     std::optional<std::int64_t> modified_s{};  // Last-Modified, when the server was asked and says
 };
 

@@ -7,6 +7,7 @@
 #include "llb/marshal.hpp"
 #include "llb/state.hpp"
 #include "proto/gateway.grpc.pb.h"
+#include "proto/status.pb.h"
 #include "rpc/channel.hpp"
 #include "rpc/joint.hpp"
 
@@ -108,8 +109,7 @@ public:
         const std::map<std::string, void (Probe::*)()> probes = {
             {"greet", &Probe::greet},       {"files", &Probe::files},     {"container", &Probe::container},
             {"terminal", &Probe::terminal}, {"signals", &Probe::signals}, {"rights", &Probe::rights},
-            {"nested", &Probe::nested},     {"hostile", &Probe::hostile},
-            {"inputs", &Probe::inputs},
+            {"nested", &Probe::nested},     {"hostile", &Probe::hostile}, {"inputs", &Probe::inputs},
         };
         const auto found = probes.find(name);
         if (found == probes.end()) die("no probe " + name);
@@ -440,6 +440,13 @@ private:
         request.set_frontend("nonsense.v9");
         wire::SolveResponse response;
         tell("unknown frontend", call(&wire::LLBBridge::Stub::Solve, request, response));
+        request.set_frontend("dockerfile.v0");
+        (*request.mutable_frontendopt())["requestid"] = "frontend.dance";
+        const grpc::Status refused = call(&wire::LLBBridge::Stub::Solve, request, response);
+        tell("unknown question", refused);
+        google::rpc::Status details;
+        if (!details.ParseFromString(refused.error_details())) die("details");
+        for (const auto& detail : details.details()) tell(detail.type_url(), detail.value());
     }
 
     // A Dockerfile and a context that are results, not directories of the client.
