@@ -32,6 +32,12 @@ BASE_IMAGES = ("busybox", "debian", "python", "node", "runtime")
 SECTION = re.compile(r"^-- (\S+?)((?: \w+=\S+)*) --$")
 
 
+def kubernetes_models():
+    """Where tools/kubernetes_models/fetch.sh puts things."""
+    cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    return Path(os.environ.get("COOPER_KUBERNETES_MODELS") or Path(cache) / "cooper/kubernetes-models")
+
+
 class Failure(Exception):
     pass
 
@@ -186,6 +192,8 @@ class Run:
                 folder = cooperd.docker_cli()
                 cooperd.docker_config(folder, Path(self.env["DOCKER_CONFIG"]))
                 self.env["PATH"] = f"{folder}:{folder}/cli-plugins:{self.env['PATH']}"
+            elif need == "kubernetes_models":
+                self.env["KUBERNETES_MODELS"] = str(kubernetes_models())
             elif need == "registry":
                 self.env["REGISTRY"] = Registry.address(self.shared)
                 self.env["REPO"] = self.env["REGISTRY"] + "/" + self.scenario.path.stem.lower()
@@ -447,6 +455,10 @@ def skipped_because(scenario, base_images):
         if need == "docker_cli":
             if cooperd.docker_cli() is None:
                 return "needs Docker's clients: tools/docker_cli/fetch.sh"
+            continue
+        if need == "kubernetes_models":
+            if not kubernetes_models().is_dir():
+                return "needs Kubernetes' types: tools/kubernetes_models/fetch.sh"
             continue
         if need == "registry" and not shutil.which("docker-registry"):
             return "needs docker-registry"

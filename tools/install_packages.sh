@@ -10,7 +10,9 @@ build=(g++ cmake ninja-build ccache pkg-config git ca-certificates
     libre2-dev libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev
     libcurl4 crun iproute2 nftables iptables passt slirp4netns uidmap openssh-client python3)
 test=(libgtest-dev googletest libbenchmark-dev busybox-static mmdebstrap docker-registry skopeo umoci
-    openssh-server zstd curl procps)
+    openssh-server zstd curl procps systemd binutils)
+# npm comes with node where that is not Debian's own.
+command -v npm >/dev/null || test+=(nodejs npm)
 
 demo=(busybox-static mmdebstrap curl procps python3)
 

@@ -410,7 +410,10 @@ Result<> LocalJob::export_image(Exporting& e) {
         if (e.options.names.empty())
             return bad_input("nothing to push to: the image has no name").with_hint("add -t or name=");
         std::vector<oci::Reference> references;
-        for (const auto& name : e.options.names) references.push_back(TRY(oci::Reference::parse_normalized(name)));
+        for (const auto& name : e.options.names) {
+            references.push_back(TRY(e.options.push_by_digest ? oci::Reference::parse_untagged(name)
+                                                              : oci::Reference::parse_normalized(name)));
+        }
         TRY(exporter::push_image(packer, workshop_->registry(), packed, references,
                                  e.options.push_by_digest ? exporter::PushName::digest : exporter::PushName::tag,
                                  e.progress(), e.stop));

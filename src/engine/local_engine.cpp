@@ -141,6 +141,8 @@ Result<run::Executor*> LocalEngine::executor() {
         options.state_dir = store_->root() + "/run";
         options.runtime = config_.oci_runtime;
         options.dns = config_.dns;
+        options.network_provider = config_.network;
+        options.shares_processes = config_.shares_processes;
         executor_ = TRY(run::make_oci_executor(std::move(options)));
     }
     return executor_.get();

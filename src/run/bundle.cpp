@@ -222,7 +222,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     Bundle bundle;
     InitPlan& plan = bundle.plan_;
     const std::string sandbox = sandbox_dir(inputs.state_dir);
-    plan.add(InitVerb::mount_proc, {"/proc"});
+    if (!inputs.shares_processes) plan.add(InitVerb::mount_proc, {"/proc"});
     if (inputs.runtime.is_crun && !inputs.hybrid_mount.empty()) plan.add(InitVerb::hide, {inputs.hybrid_mount});
     plan.add(InitVerb::mount_tmpfs, {sandbox, "mode=700"});
     plan.add(InitVerb::change_dir, {sandbox});
@@ -261,6 +261,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
         inputs.runtime.is_crun && !seccomp_filter_base64().empty() ? SeccompForm::filter : SeccompForm::profile;
     config.cgroup_mount = inputs.cgroup_mount;
     config.cgroup_namespace = inputs.cgroup_mount;
+    config.shares_processes = inputs.shares_processes;
     config.may_make_devices = inputs.guards_devices || sys::in_user_namespace();
     plan.add(InitVerb::make_file, {"config.json", "600", "0", "0", make_runtime_config(config)});
     for (const std::string& file : inputs.cgroup_files) plan.add(InitVerb::join_cgroup, {file});

@@ -30,6 +30,7 @@ struct BundleInputs {
     std::string hybrid_mount;  // hidden from the runtime when not empty
     bool cgroup_mount = true;
     bool guards_devices = true;
+    bool shares_processes = false;  // no process namespaces of their own: see OciExecutorOptions
 };
 
 class Bundle {
@@ -43,6 +44,8 @@ public:
     [[nodiscard]] const InitPlan& plan() const { return plan_; }
     // To be placed at kFirstMountFd and following.
     [[nodiscard]] const std::vector<sys::Fd>& fds() const { return fds_; }
+    // The root as the process sees it, without its mounts; until finish().
+    [[nodiscard]] const sys::RootedDir& root() const { return root_; }
     // After the process has ended: takes away what was made only for it.
     void finish();
 

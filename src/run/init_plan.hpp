@@ -18,6 +18,9 @@ constexpr int kControlFd = 3;  // a SOCK_SEQPACKET socket; its end is the order 
 constexpr int kPlanFd = 4;
 constexpr int kFirstMountFd = 5;
 
+// The argument of a cooper-init that is not the first of a process namespace.
+constexpr const char* kSharedProcesses = "--shared-processes";
+
 enum class InitVerb : char {
     mount_tmpfs = 'T',    // path, options
     mount_proc = 'P',     // path

@@ -29,6 +29,7 @@ public:
 class Network {
 public:
     virtual ~Network() = default;
+    // Null: the host's network.
     [[nodiscard]] virtual Result<std::unique_ptr<NetworkLease>> acquire(const Stop& stop) = 0;
     // Makes the first namespace in the background.
     virtual void warm_up() = 0;
@@ -48,6 +49,9 @@ struct BridgeOptions {
 
 // slirp4netns or pasta, one process per namespace: works without root.
 [[nodiscard]] std::unique_ptr<Network> make_user_network(std::string program);
+
+// No namespace: whoever asks for one stays in the host's network.
+[[nodiscard]] std::unique_ptr<Network> make_host_network();
 
 // Says, when asked for a namespace, why there is none.
 [[nodiscard]] std::unique_ptr<Network> make_missing_network();

@@ -51,9 +51,20 @@ public:
     std::string describe() const override { return "missing"; }
 };
 
+class HostNetwork final : public Network {
+public:
+    Result<std::unique_ptr<NetworkLease>> acquire(const Stop& /*stop*/) override {
+        return std::unique_ptr<NetworkLease>();
+    }
+    void warm_up() override {}
+    std::string describe() const override { return "host"; }
+};
+
 }  // namespace
 
 std::unique_ptr<Network> make_none_network() { return std::make_unique<NoneNetwork>(); }
+std::unique_ptr<Network> make_host_network() { return std::make_unique<HostNetwork>(); }
+
 std::unique_ptr<Network> make_missing_network() { return std::make_unique<MissingNetwork>(); }
 
 }  // namespace cooper::run

@@ -58,6 +58,7 @@ std::unique_ptr<Network> choose_network(const OciExecutorOptions& options) {
     const bool root = ::geteuid() == 0 && !sys::in_user_namespace();
     const bool can_nat = sys::find_program("nft").has_value() || sys::find_program("iptables").has_value();
     if (wanted == "none") return make_missing_network();
+    if (wanted == "host") return make_host_network();
     if (wanted == "bridge" || (wanted.empty() && root && can_nat)) {
         return make_bridge_network({.subnet = options.bridge_subnet});
     }
@@ -148,6 +149,7 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     inputs.network_fd = network ? network->namespace_fd() : -1;
     inputs.cgroup_files = cgroup.procs_files();
     inputs.hybrid_mount = cgroups_.hybrid_mount();
+    inputs.shares_processes = options_.shares_processes;
     inputs.cgroup_mount = !cgroup.procs_files().empty();
     inputs.guards_devices = cgroup.guards_devices() || devices == DeviceRule::all;
     Bundle bundle = TRY(Bundle::prepare(spec, inputs));
@@ -157,11 +159,12 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
         if (!network) return bad_input("ports can only be published with a network of the container's own");
         TRY(proxy.start(spec.ports, network->namespace_fd(), network->address()));
     }
-    Step step(streams, proxy.ports());
+    Step step(streams, proxy.ports(), options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
     const Result<StepEnd> end = step.run(init_, bundle, spec, stop);
+    auto failure = end ? runtime_failure(*end, spec, bundle.root()) : std::nullopt;
     bundle.finish();
     if (!end) return end.error();
-    if (auto failure = runtime_failure(*end, spec)) return std::move(*failure);
+    if (failure) return std::move(*failure);
     Exit exit;
     exit.status = {end->code, end->code != 0 && cgroup.oom_killed()};
     exit.usage = cgroup.usage();

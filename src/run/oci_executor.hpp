@@ -18,9 +18,12 @@ struct OciExecutorOptions {
     std::string runtime;    // name or path; empty = crun, then runc
     std::string init_program;      // empty = $COOPER_INIT, beside this program, ../libexec/cooper/, PATH
     std::string cgroup_parent;     // empty = "/cooper" below this process's own cgroup root
-    std::string network_provider;  // empty = automatic; "bridge", "slirp4netns", "pasta", "none"
+    std::string network_provider;  // empty = automatic; "bridge", "slirp4netns", "pasta", "host", "none"
     std::string bridge_subnet;     // empty = 10.88.64.0/20 or the first free alternative
     std::vector<std::string> dns;  // empty = the host's
+    // Steps see and may end the processes of this one's process namespace. For a user's daemon in a container whose
+    // /proc is partly covered: there the kernel lets nobody mount another.
+    bool shares_processes = false;
 };
 
 // Fails when no runtime or no cooper-init is found (failed_precondition, with a hint).

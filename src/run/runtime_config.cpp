@@ -88,7 +88,14 @@ json standard_mounts(const RuntimeConfig& config) {
     const auto add = [&mounts](const char* target, const char* type, std::vector<std::string> options) {
         mounts.push_back({{"destination", target}, {"type", type}, {"source", type}, {"options", std::move(options)}});
     };
-    add("/proc", "proc", {"nosuid", "noexec", "nodev"});
+    if (config.shares_processes) {
+        mounts.push_back({{"destination", "/proc"},
+                          {"type", "bind"},
+                          {"source", "/proc"},
+                          {"options", {"rbind", "rslave", "nosuid", "noexec", "nodev"}}});
+    } else {
+        add("/proc", "proc", {"nosuid", "noexec", "nodev"});
+    }
     add("/dev", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"});
     add("/dev/pts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"});
     add("/dev/shm", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777", fmt::format("size={}", shm)});
@@ -179,7 +186,8 @@ json hooks_of(const RuntimeConfig& config) {
 
 json linux_of(const RuntimeConfig& config) {
     // The network namespace is the one cooper-init has already entered.
-    json namespaces = json::array({{{"type", "pid"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}});
+    json namespaces = json::array({{{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}});
+    if (!config.shares_processes) namespaces.push_back({{"type", "pid"}});
     if (config.cgroup_namespace) namespaces.push_back({{"type", "cgroup"}});
     json section{{"namespaces", std::move(namespaces)}};
     if (!config.cgroups_path.empty()) section["cgroupsPath"] = config.cgroups_path;

@@ -29,8 +29,9 @@ struct RuntimeConfig {
     SeccompForm seccomp = SeccompForm::filter;
     bool cgroup_namespace = true;
     bool cgroup_mount = true;
-    std::string cgroups_path;      // empty = the runtime makes none
-    bool may_make_devices = true;  // false takes CAP_MKNOD: nothing else keeps device nodes from working
+    std::string cgroups_path;       // empty = the runtime makes none
+    bool shares_processes = false;  // this process's /proc, and no process namespace
+    bool may_make_devices = true;   // false takes CAP_MKNOD: nothing else keeps device nodes from working
 };
 
 [[nodiscard]] std::string make_runtime_config(const RuntimeConfig& config);

@@ -51,7 +51,8 @@ Result<> Step::start(const std::string& init_program, const Bundle& bundle, cons
     spawn.program = init_program;
     spawn.args = {"cooper-init"};
     spawn.env = std::vector<std::string>{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
-    spawn.clone_flags = CLONE_NEWPID | CLONE_NEWNS;
+    spawn.clone_flags = CLONE_NEWNS | (processes_ == Processes::own ? CLONE_NEWPID : 0);
+    if (processes_ == Processes::shared) spawn.args.emplace_back(kSharedProcesses);
     // Out of the terminal's reach: Ctrl-C is for us, and we decide what becomes of the step.
     spawn.session = sys::SpawnSpec::Session::own;
     spawn.fds = {{kControlFd, control.theirs.get()}, {kPlanFd, plan.get()}};
@@ -177,7 +178,12 @@ Result<> Step::pump(const Stop& stop) {
         }
         if (fds[2].revents != 0) {
             killed = true;
-            TRY(child_.signal(SIGKILL));
+            if (processes_ == Processes::own) {
+                TRY(child_.signal(SIGKILL));
+            } else {
+                // The kernel would end nobody else with it; told to, it ends all that came of it.
+                ::shutdown(control_.get(), SHUT_WR);
+            }
         }
         if (fds[0].revents != 0) break;
     }

@@ -20,7 +20,10 @@ struct StepEnd {
 
 class Step final : private Streams::Control {
 public:
-    Step(const Streams& streams, std::vector<PublishedPort> ports) : streams_(streams), ports_(std::move(ports)) {}
+    // shared: in this program's process namespace.
+    enum class Processes : std::uint8_t { own, shared };
+    Step(const Streams& streams, std::vector<PublishedPort> ports, Processes processes)
+        : streams_(streams), ports_(std::move(ports)), processes_(processes) {}
 
     // Starts init_program with the bundle and pumps until everything has ended. When stopped, kills
     // all and returns cancelled, after the last process is gone.
@@ -46,6 +49,7 @@ private:
 
     const Streams& streams_;
     std::vector<PublishedPort> ports_;
+    Processes processes_;
     sys::Child child_;
     sys::Fd control_;
     sys::Fd terminal_;

@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <string>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -286,10 +287,38 @@ void watch(State& state, int signals) {
     }
 }
 
+// Children of ours, and of processes that are gone, which become ours.
+std::vector<pid_t> children() {
+    const int fd = ::open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return {};
+    const std::string text = read_all(fd);
+    ::close(fd);
+    std::vector<pid_t> found;
+    for (const char* at = text.c_str(); *at != '\0';) {
+        char* end = nullptr;
+        const long pid = std::strtol(at, &end, 10);
+        if (end == at) break;
+        if (pid > 1) found.push_back(static_cast<pid_t>(pid));
+        at = *end == ' ' ? end + 1 : end;
+    }
+    return found;
+}
+
+// Without a process namespace nobody but we end what the step has left: level by level, as each becomes ours.
+void end_descendants() {
+    while (true) {
+        for (const pid_t pid : children()) ::kill(pid, SIGKILL);
+        if (::waitpid(-1, nullptr, 0) < 0 && errno != EINTR) return;
+    }
+}
+
 }  // namespace
 
-int main() {
-    if (::getpid() != 1) {
+int main(int argc, char** argv) {
+    const bool shared = argc == 2 && std::strcmp(argv[1], cooper::run::kSharedProcesses) == 0;
+    if (shared) {
+        ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    } else if (::getpid() != 1) {
         std::fputs("cooper-init is started by cooper, not by people\n", stderr);
         return 2;
     }
@@ -310,5 +339,6 @@ int main() {
     start_runtime(state);
     send_text(cooper::run::kStarted, "");
     watch(state, signals);
+    if (shared) end_descendants();
     return 0;
 }

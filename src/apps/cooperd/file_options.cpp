@@ -203,6 +203,7 @@ Result<> read_policies(const Reader& reader, const toml::node& node, std::vector
 
 Result<> read_oci_worker(const Reader& reader, const toml::node& node, FileOptions& out) {
     std::optional<bool> enabled;
+    std::optional<bool> no_process_sandbox;
     TRY(reader.table(
         node, "worker.oci",
         {{"enabled", reader.optional_flag(enabled)},
@@ -211,14 +212,14 @@ Result<> read_oci_worker(const Reader& reader, const toml::node& node, FileOptio
          {"snapshotter", reader.only("worker.oci.snapshotter", {"auto", "overlayfs"}, "layers are overlaid")},
          {"proxySnapshotterPath", reader.refused("worker.oci.proxySnapshotterPath", "snapshots are cooper's own")},
          {"rootless", reader.refused("worker.oci.rootless", "it is found out")},
-         {"noProcessSandbox", reader.refused("worker.oci.noProcessSandbox", "steps have their own processes")},
+         {"noProcessSandbox", reader.optional_flag(no_process_sandbox)},
          {"gc", reader.optional_flag(out.gc)},
          {"gckeepstorage", reader.space(out.reserved)},
          {"reservedSpace", reader.space(out.reserved)},
          {"maxUsedSpace", reader.space(out.max_used)},
          {"minFreeSpace", reader.space(out.min_free)},
          {"gcpolicy", [&](const toml::node& list) { return read_policies(reader, list, out.policies); }},
-         {"networkMode", reader.only("worker.oci.networkMode", {"auto", "bridge"}, "the network is found out")},
+         {"networkMode", reader.text(out.network)},
          {"cniConfigPath", reader.refused("worker.oci.cniConfigPath", "networks are made without CNI")},
          {"cniBinaryPath", reader.refused("worker.oci.cniBinaryPath", "networks are made without CNI")},
          {"cniPoolSize", reader.refused("worker.oci.cniPoolSize", "networks are made without CNI")},
@@ -227,6 +228,11 @@ Result<> read_oci_worker(const Reader& reader, const toml::node& node, FileOptio
          {"selinux", reader.refused("worker.oci.selinux", "steps run without labels of SELinux")},
          {"max-parallelism", reader.number(out.engine.jobs)},
          {"defaultCgroupParent", reader.refused("worker.oci.defaultCgroupParent", "a build may ask for one")}}));
+    if (no_process_sandbox == true && ::geteuid() == 0)
+        return reader.wrong(node, "worker.oci.noProcessSandbox is not supported: cooperd runs as root");
+    out.no_process_sandbox = no_process_sandbox.value_or(false);
+    const bool known = out.network.empty() || out.network == "auto" || out.network == "bridge" || out.network == "host";
+    if (!known) return reader.wrong(node, "worker.oci.networkMode is auto, bridge or host");
     if (enabled == false) return reader.wrong(node, "worker.oci cannot be disabled: it is the only worker");
     return {};
 }

@@ -37,6 +37,8 @@ struct FileOptions {
     daemon::HistoryLimits history;
     std::map<std::string, std::string> labels;
     std::vector<std::string> platforms;
+    std::string network;
+    bool no_process_sandbox = false;
     std::optional<bool> gc;
     DiskSpace reserved, max_used, min_free;
     std::vector<FilePolicy> policies;

@@ -100,6 +100,12 @@ void declare(CLI::App& app, Flags& flags, const Defaults& defaults) {
     app.add_option("--oci-worker-platform", flags.platforms, "Platforms it says it builds for (default: found)")
         ->type_name("PLATFORM")
         ->allow_extra_args(false);
+    app.add_option(
+           "--oci-worker-net", flags.net,
+           "Network of steps: auto, bridge, or host, the daemon's own (auto takes it where a user has no /dev/net/tun)")
+        ->type_name("NAME");
+    app.add_flag("--oci-worker-no-process-sandbox", flags.no_process_sandbox,
+                 "Steps share the daemon's processes: for a user's daemon in a container that covers parts of /proc");
     app.add_option("--oci-worker-binary", flags.binary, "OCI runtime (default: crun or runc on PATH)")
         ->type_name("PROGRAM");
     app.add_option("--oci-max-parallelism", flags.parallelism, "Steps that run at once (default: one for each core)")
@@ -123,11 +129,9 @@ void declare(CLI::App& app, Flags& flags, const Defaults& defaults) {
     app.add_flag("--save-cache-debug", flags.save_cache_debug);
     app.add_flag("--rootless", flags.rootless);
     app.add_flag("--oci-worker-rootless", flags.oci_rootless);
-    app.add_flag("--oci-worker-no-process-sandbox", flags.no_process_sandbox);
     app.add_flag("--oci-worker-selinux", flags.selinux);
     app.add_option("--oci-worker-snapshotter", flags.snapshotter);
     app.add_option("--oci-worker-proxy-snapshotter-path", flags.proxy_snapshotter);
-    app.add_option("--oci-worker-net", flags.net);
     app.add_option("--oci-worker-apparmor-profile", flags.apparmor);
     app.add_option("--oci-cni-config-path", flags.cni_config);
     app.add_option("--oci-cni-binary-path", flags.cni_binary);
@@ -164,13 +168,15 @@ Result<> refuse_unsupported(const CLI::App& app, const Flags& flags) {
     if ((flags.rootless || flags.oci_rootless) && ::geteuid() == 0)
         return refuse(flags.rootless ? "--rootless" : "--oci-worker-rootless",
                       "cooperd runs as root; start it as a user");
-    if (flags.no_process_sandbox) return refuse("--oci-worker-no-process-sandbox", "steps have their own processes");
+    if (flags.no_process_sandbox && ::geteuid() == 0)
+        return refuse("--oci-worker-no-process-sandbox",
+                      "cooperd runs as root, where steps can have processes of their own");
     if (flags.selinux) return refuse("--oci-worker-selinux", "steps run without labels of SELinux");
     if (!one_of(flags.snapshotter, {"auto", "overlayfs"}))
         return refuse("--oci-worker-snapshotter=" + flags.snapshotter, "layers are overlaid");
     if (!flags.proxy_snapshotter.empty())
         return refuse("--oci-worker-proxy-snapshotter-path", "snapshots are cooper's own");
-    if (!one_of(flags.net, {"auto", "bridge"}))
+    if (!one_of(flags.net, {"auto", "bridge", "host"}))
         return refuse("--oci-worker-net=" + flags.net, "the network is found out");
     if (!flags.apparmor.empty()) return refuse("--oci-worker-apparmor-profile", "steps run without AppArmor");
     if (!flags.cni_config.empty()) return refuse("--oci-cni-config-path", "networks are made without CNI");
@@ -287,6 +293,11 @@ Result<daemon::ServerOptions> choose(const Flags& flags, const FileOptions& file
     }
     if (!flags.binary.empty()) out.config.oci_runtime = flags.binary;
     out.config.secret_leaks = TRY_CONTEXT(engine::parse_on_leak(flags.secret_leaks), "--secret-leaks");
+    out.config.shares_processes = flags.no_process_sandbox || file.no_process_sandbox;
+    if (out.config.shares_processes) out.labels["org.mobyproject.buildkit.worker.oci.process-mode"] = "no-sandbox";
+    const std::string network = first(flags.net, file.network, "auto");
+    const bool has_tun = ::access("/dev/net/tun", R_OK | W_OK) == 0;
+    if (network == "host" || (network == "auto" && ::geteuid() != 0 && !has_tun)) out.config.network = "host";
     if (flags.parallelism < 0) return bad_input("--oci-max-parallelism is 0 or more");
     if (flags.parallelism > 0) out.config.jobs = static_cast<std::size_t>(flags.parallelism);
     out.history = file.history;
