@@ -159,9 +159,19 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
         if (!network) return bad_input("ports can only be published with a network of the container's own");
         TRY(proxy.start(spec.ports, network->namespace_fd(), network->address()));
     }
-    Step step(streams, proxy.ports(), options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
+    // crun says on the step's standard error that the kernel refuses its program: its log is closed by then.
+    bool refused = false;
+    Streams watched = streams;
+    if (streams.output) {
+        watched.output = [&](int stream, std::string_view chunk) {
+            refused = refused || (chunk.find("exec container process") != std::string_view::npos &&
+                                  chunk.find("xec format error") != std::string_view::npos);
+            streams.output(stream, chunk);
+        };
+    }
+    Step step(watched, proxy.ports(), options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
     const Result<StepEnd> end = step.run(init_, bundle, spec, stop);
-    auto failure = end ? runtime_failure(*end, spec, bundle.root()) : std::nullopt;
+    auto failure = end ? runtime_failure(*end, spec, bundle.root(), refused) : std::nullopt;
     bundle.finish();
     if (!end) return end.error();
     if (failure) return std::move(*failure);

@@ -34,24 +34,23 @@ bool mentions(const std::string& text, std::initializer_list<const char*> words)
 
 }  // namespace
 
-std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec, const sys::RootedDir& root) {
+std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec, const sys::RootedDir& root,
+                                     bool refused) {
     if (end.code == 0) return std::nullopt;
     const std::string message = last_error(end.runtime_log);
-    if (message.empty()) return std::nullopt;
     const std::string program = spec.args.empty() ? "" : spec.args.front();
-    if (mentions(message, {"executable file", "exec: ", "execve", "open executable"})) {
-        if (mentions(message, {"xec format error"})) {
-            if (const auto foreign = foreign_architecture(root, spec)) {
-                return bad_input(
-                           "exec {}: exec format error: it is a program for linux/{}, and this machine is linux/{}",
-                           cooper::quoted(program), *foreign, own_architecture())
-                    .with_hint(
-                        fmt::format("install qemu-user-static and binfmt-support, so that the kernel runs programs for "
-                                    "linux/{}; or build this platform at a builder of that kind",
-                                    *foreign))
-                    .with_detail(ExitStatus{126, false});
-            }
+    if (refused || mentions(message, {"xec format error"})) {
+        if (const auto foreign = foreign_architecture(root, spec)) {
+            return bad_input("exec {}: exec format error: it is a program for linux/{}, and this machine is linux/{}",
+                             cooper::quoted(program), *foreign, own_architecture())
+                .with_hint(fmt::format("install qemu-user-static and binfmt-support, so that the kernel runs programs "
+                                       "for linux/{}; or build this platform at a builder of that kind",
+                                       *foreign))
+                .with_detail(ExitStatus{126, false});
         }
+    }
+    if (message.empty()) return std::nullopt;
+    if (mentions(message, {"executable file", "exec: ", "execve", "open executable"})) {
         const bool denied = mentions(message, {"ermission denied", "Exec format error", "exec format error"});
         const int code = denied ? 126 : 127;
         return bad_input("exec {}: {}", cooper::quoted(program), message).with_detail(ExitStatus{code, false});
