@@ -19,6 +19,8 @@ namespace cooper::cli {
 
 namespace {
 
+constexpr std::string_view kAllStages = "*";
+
 struct BuildFlags {
     std::vector<std::string> tags, build_args, labels, secrets, ssh, contexts, add_hosts, outputs, allow, ulimits,
         no_cache_filter, platforms, cache_from, cache_to;
@@ -31,6 +33,7 @@ struct BuildFlags {
     std::string provenance, sbom;
     std::string call = "build";
     bool check = false;
+    std::string expect_cached;  // empty = not given, kAllStages without a value
 };
 
 bool is_archive(std::string_view start) {
@@ -140,6 +143,8 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
         for (auto& stage : split(one, ',')) request.no_cache_filter.push_back(std::move(stage));
     }
     request.pull = flags.pull;
+    if (!flags.expect_cached.empty())
+        request.expect_cached = flags.expect_cached == kAllStages ? std::string() : flags.expect_cached;
     for (const auto& one : flags.allow) {
         // What a device is called may hold a comma.
         const bool whole = one.starts_with("device=");
@@ -326,6 +331,9 @@ Action setup_build(CLI::App& app) {
     app.add_option("--cache-to", flags->cache_to, "Export the cache: type=registry,ref=…, type=local,dest=DIR, inline")
         ->type_name("SPEC")
         ->allow_extra_args(false);
+    // The value in braces is that of the flag alone, kAllStages.
+    app.add_flag("--expect-cached{*}", flags->expect_cached,
+                 "Fail, and say why, when a step is not in the cache; =STAGE,… of these stages only");
     app.add_flag("--no-cache", flags->no_cache, "Run every step again");
     app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")
         ->type_name("STAGE")
@@ -395,6 +403,7 @@ std::vector<Command> build_commands() {
              "  cooper build -o type=oci,dest=image.tar https://example.com/app.git#main\n"
              "  cooper build --secret id=token,env=TOKEN --ssh default -t app .\n"
              "  echo 'FROM alpine' | cooper build -t tiny -\n"
+             "  cooper build --expect-cached=deps .\n"
              "  cooper build --check .\n"
              "  cooper build --call=check,format=sarif . > checks.sarif\n",
              setup_build, false}};

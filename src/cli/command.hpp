@@ -58,6 +58,7 @@ struct Command {
 [[nodiscard]] std::vector<Command> image_commands();
 [[nodiscard]] std::vector<Command> run_commands();
 [[nodiscard]] std::vector<Command> system_commands();
+[[nodiscard]] std::vector<Command> why_commands();
 [[nodiscard]] std::vector<Command> completion_commands();
 
 // `start` and what follows it, no further than a little more than a Dockerfile may have: its parser names the line.

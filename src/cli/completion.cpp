@@ -68,6 +68,14 @@ Result<int> complete(const std::vector<std::string>& words, Session& session) {
                 if (option->get_group().empty()) continue;
                 for (const auto& name : option->get_lnames()) candidates.push_back("--" + name);
             }
+        } else if (words[0] == "why" && words.size() == 2) {
+            const auto engine = session.open_engine();
+            if (!engine) return 0;
+            const auto answer = (*engine)->why("");
+            if (!answer) return 0;
+            for (const auto& miss : answer->misses) {
+                if (miss.number > 0) candidates.push_back(fmt::format("{}/{}", miss.number, miss.count));
+            }
         } else if (takes_image(words[0])) {
             const auto engine = session.open_engine();
             if (!engine) return 0;

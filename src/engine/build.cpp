@@ -2,6 +2,7 @@
 
 #include "base/text.hpp"
 #include "codec/base64.hpp"
+#include "codec/sha256.hpp"
 #include "engine/entitlements.hpp"
 #include "frontend/git_ref.hpp"
 #include "session/layout_index.hpp"
@@ -165,6 +166,7 @@ Result<> Build::prepare_options() {
     } else if (!request_.no_cache_filter.empty()) {
         options_["no-cache"] = join(request_.no_cache_filter, ",");
     }
+    if (request_.expect_cached) options_["expect-cached"] = *request_.expect_cached;
     if (!request_.add_hosts.empty()) {
         std::vector<std::string> hosts;
         for (const auto& [name, address] : request_.add_hosts) hosts.push_back(name + "=" + address);
@@ -276,6 +278,17 @@ private:
 
 }  // namespace
 
+std::string Build::project() const {
+    std::string place = request_.context.text;
+    if (request_.context.kind == ContextSpec::Kind::directory) {
+        std::array<char, 4096> real{};
+        if (::realpath(place.c_str(), real.data()) != nullptr) place = real.data();
+    } else {
+        place.resize(std::min(place.size(), place.find('#')));
+    }
+    return codec::sha256_of(place + "\n" + request_.dockerfile).hex().substr(0, 32);
+}
+
 Result<BuildResponse> Build::run() {
     TRY(Entitlements::parse(request_.allow));
     TRY(prepare_context());
@@ -296,7 +309,8 @@ Result<BuildResponse> Build::run() {
                   .session = session,
                   .find_session = {},
                   .entitlements = request_.allow,
-                  .own_credentials = true,
+                  .project = project(),
+                 .own_credentials = true,
                   .cache_imports = std::move(cache_imports_),
                   .cache_exports = cache_exports_,
                   .policies = TRY(policies_of(request_)),

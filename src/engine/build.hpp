@@ -27,6 +27,8 @@ private:
     Result<> prepare_options();
     Result<> prepare_caches();
     // Caches in directories get a name in their index.json.
+    // What tells builds of this from others, to compare them.
+    [[nodiscard]] std::string project() const;
     Result<> name_caches(const ExportAnswer& answer) const;
     Result<> prepare_dockerfile_text();
 

@@ -100,6 +100,7 @@ struct JobOptions {
     std::shared_ptr<session::Session> session;  // the client
     FindSession find_session;                   // other clients by their ids; may be empty
     std::vector<std::string> entitlements;      // what steps may be allowed: network.host, security.insecure
+    std::string project;                        // what tells builds of one thing from others, to compare them
     bool own_credentials = false;               // registries are asked as whoever runs this process, not as the client
     std::vector<CacheSpec> cache_imports;       // looked up before the first solve; what fails is told and left out
     std::vector<CacheSpec> cache_exports;       // written with the exports

@@ -76,6 +76,8 @@ struct BuildRequest {
     bool no_cache = false;
     std::vector<std::string> no_cache_filter;
     bool pull = false;
+    // Set: steps that are not in the cache fail the build; of all stages, or of these ("builder,test").
+    std::optional<std::string> expect_cached;
     std::vector<SecretSpec> secrets;
     std::vector<SshSpec> ssh;
     std::vector<std::pair<std::string, std::string>> add_hosts;  // name, address or "host-gateway"

@@ -10,6 +10,7 @@
 #include "engine/config.hpp"
 #include "sourcepolicy/lock.hpp"
 #include "sys/fd.hpp"
+#include "why/cause.hpp"
 
 #include <chrono>
 #include <functional>
@@ -61,6 +62,15 @@ struct BuildRow {
     std::string error;  // empty = succeeded
     int steps = 0;
     int cached_steps = 0;
+};
+
+// Why the steps of a build ran.
+struct WhyAnswer {
+    std::string ref;
+    std::string description;
+    int steps = 0;
+    int cached_steps = 0;
+    std::vector<why::Miss> misses;  // in the order in which they began
 };
 
 struct RunRequest {
@@ -147,6 +157,8 @@ public:
     virtual Result<std::vector<BuildRow>> list_builds() = 0;
     // Log of one build in the plain form; ref may be a unique prefix, empty = the newest.
     virtual Result<std::string> build_log(const std::string& ref) = 0;
+    // As build_log.
+    virtual Result<WhyAnswer> why(const std::string& ref) = 0;
     virtual Result<std::vector<InfoRow>> info() = 0;
 
     // Credentials. password empty = the stored ones are checked.

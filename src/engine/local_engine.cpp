@@ -254,6 +254,37 @@ Result<std::string> LocalEngine::build_log(const std::string& ref) {
     return root.read_file("logs/" + found.front() + ".log", std::size_t{1} << 30U);
 }
 
+Result<WhyAnswer> LocalEngine::why(const std::string& ref) {
+    std::vector<store::BuildRecord> builds = TRY(store_->builds());
+    std::erase_if(builds, [&](const auto& build) { return !build.ref.starts_with(ref); });
+    store::Store::Misses misses = TRY(store_->misses(ref));
+    // A build without misses ran nothing; one that is under way or was a daemon's has no row here.
+    const bool is_newest = !misses.build.empty() && (builds.empty() || builds.front().ref == misses.build ||
+                                                      misses.last > builds.front().started);
+    WhyAnswer answer;
+    if (is_newest) {
+        answer.ref = misses.build;
+        std::erase_if(builds, [&](const auto& build) { return build.ref != misses.build; });
+    } else if (builds.empty()) {
+        return Error(Code::not_found, Blame::user, ref.empty() ? "nothing has been built yet" : "no build " + ref)
+            .with_hint("cooper logs --list shows them");
+    } else if (!ref.empty() && builds.size() > 1) {
+        return bad_input("{} builds begin with {}", builds.size(), ref);
+    } else {
+        misses.data.clear();
+        answer.ref = builds.front().ref;
+    }
+    if (!builds.empty()) {
+        answer.description = builds.front().description;
+        answer.steps = builds.front().steps;
+        answer.cached_steps = builds.front().cached_steps;
+    }
+    for (const auto& data : misses.data) {
+        if (auto miss = why::parse_miss(data)) answer.misses.push_back(std::move(*miss));
+    }
+    return answer;
+}
+
 Result<std::vector<InfoRow>> LocalEngine::info() {
     std::vector<InfoRow> rows = {
         {"Version", COOPER_VERSION}, {"Root", store_->root()}, {"Cores", std::to_string(core_count())}};

@@ -53,6 +53,7 @@ public:
     Result<> import_cache_mount(const std::string& id, int in_fd, Stop stop) override;
     Result<std::vector<BuildRow>> list_builds() override;
     Result<std::string> build_log(const std::string& ref) override;
+    Result<WhyAnswer> why(const std::string& ref) override;
     Result<std::vector<InfoRow>> info() override;
     Result<> login(const std::string& host, const std::string& user, const std::string& password, Stop stop) override;
     Result<> logout(const std::string& host) override;

@@ -8,6 +8,7 @@
 #include "engine/archive_time.hpp"
 #include "engine/context_size.hpp"
 #include "engine/entitlements.hpp"
+#include "engine/noted_op.hpp"
 #include "llb/cache_digest.hpp"
 #include "ops/container.hpp"
 #include "ops/exec_op.hpp"
@@ -51,6 +52,7 @@ LocalJob::LocalJob(LocalEngine& engine, JobOptions options, ProgressSink& progre
       progress_(progress),
       workshop_(std::make_shared<Workshop>(engine, options_.session, options_.find_session,
                                            options_.own_credentials ? &engine.credentials_ : nullptr)),
+      notes_(std::make_shared<StepNotes>(*engine.store_, options_.ref, options_.project)),
       job_(engine.solver().start_job({.progress = progress, .cache = solver::CachePolicy::use})) {}
 
 LocalJob::~LocalJob() = default;
@@ -90,7 +92,8 @@ run::Resources to_run(const std::optional<llb::LinuxResources>& resources) {
 
 }  // namespace
 
-Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& vertex) {
+Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const std::shared_ptr<const Plan>& plan, std::size_t index) {
+    const llb::LoadedVertex& vertex = plan->graph.vertices[index];
     ops::Environment& environment = workshop_->environment();
     const oci::Platform platform =
         oci::normalize(vertex.op.platform ? to_oci(*vertex.op.platform) : oci::host_platform());
@@ -127,6 +130,12 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const llb::LoadedVertex& ver
             return bad_input("an operation of no kind: {}", vertex.name);
         }
     }
+    op = std::make_shared<NotedOp>(NotedOp::Parts{.op = std::move(op),
+                                                  .notes = notes_,
+                                                  .plan = plan,
+                                                  .index = index,
+                                                  .environment = environment,
+                                                  .platform = to_llb(platform)});
     return std::make_shared<ops::SharedOp>(std::move(op), workshop_);
 }
 
@@ -160,7 +169,8 @@ std::shared_ptr<solver::Op> LocalJob::build_op(const llb::LoadedVertex& vertex, 
     return std::make_shared<BuildOp>(op, std::move(cache), read, nested);
 }
 
-Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph, const std::string& scope) {
+Result<solver::Output> LocalJob::to_vertices(const std::shared_ptr<const Plan>& plan, const std::string& scope) {
+    const llb::Graph& graph = plan->graph;
     std::vector<std::shared_ptr<const solver::Vertex>> vertices;
     vertices.reserve(graph.vertices.size());
     for (const auto& loaded : graph.vertices) {
@@ -197,7 +207,7 @@ Result<solver::Output> LocalJob::to_vertices(const llb::Graph& graph, const std:
             outputs = std::max<std::int64_t>(outputs, static_cast<std::int64_t>(passthrough->outputs.size()));
         }
         parts.outputs = static_cast<std::uint32_t>(outputs);
-        parts.op = TRY(to_op(loaded));
+        parts.op = TRY(to_op(plan, vertices.size()));
         vertices.push_back(solver::Vertex::create(std::move(parts)));
     }
     return solver::Output{vertices[graph.target->vertex], static_cast<std::uint32_t>(graph.target->output)};
@@ -240,11 +250,14 @@ Result<ResultRef> LocalJob::load(const llb::Definition& given, const sourcepolic
                    given, [&](llb::SourceOp& source, const std::optional<llb::Platform>& platform) {
                        return permit(source, platform, more, stop);
                    }));
-    llb::Graph graph = TRY(llb::load(definition));
-    if (!graph.target) return ResultRef{};
-    TRY(build_order_.add(graph, parent));
-    solver::Output output = TRY(to_vertices(graph, ""));
-    return std::make_shared<const LazyResult>(definition, std::move(graph), std::move(output));
+    auto plan = std::make_shared<Plan>();
+    plan->graph = TRY(llb::load(definition));
+    if (!plan->graph.target) return ResultRef{};
+    TRY(build_order_.add(plan->graph, parent));
+    plan->definition = definition;
+    // What this build may not run others may.
+    solver::Output output = TRY(to_vertices(plan, notes_->expects() ? options_.ref + " expects" : ""));
+    return std::make_shared<const LazyResult>(std::move(plan), std::move(output));
 }
 
 namespace {
@@ -289,7 +302,7 @@ Result<solver::SharedResult> LocalJob::build_again(const ResultRef& ref, const S
     if (rebuilds_ == kMaxRebuilds)
         return fail(Code::data_loss, Blame::world, "the cache has lost too much").with_hint("build with --no-cache");
     const std::string scope = fmt::format("{} again {}", options_.ref, ++rebuilds_);
-    solver::Output output = TRY(to_vertices(ref->graph(), scope));
+    solver::Output output = TRY(to_vertices(ref->plan(), scope));
     rebuilt_.lock()->insert_or_assign(ref, output);
     return build(ref, stop);
 }
@@ -322,6 +335,9 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
     }
     import_caches(options_.cache_imports, stop);
     import_caches(call.cache_imports, stop);
+    notes_->add_arguments(call.options);
+    const auto expected = call.options.find("expect-cached");
+    if (expected != call.options.end()) notes_->expect(parse_expectation(expected->second));
     FrontendResult result;
     if (call.definition) {
         result.ref = TRY(load(*call.definition, call.policies, stop));
@@ -332,6 +348,21 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
     } else if (!call.frontend.empty()) {
         return fail(Code::not_found, Blame::user, "invalid frontend: {}", call.frontend)
             .with_hint("dockerfile.v0 and gateway.v0 are served");
+    }
+    if (expected != call.options.end()) {
+        std::set<std::string> stages;
+        const auto add = [&](const ResultRef& ref) {
+            if (ref == nullptr) return;
+            for (const auto& vertex : ref->graph().vertices) {
+                const why::Place place = why::place_of(vertex.name);
+                if (place.number > 0 && !place.stage.empty()) stages.insert(to_lower(place.stage));
+            }
+        };
+        add(result.ref);
+        for (const auto& [platform, ref] : result.refs) add(ref);
+        // Steps of a build of one stage do not name it.
+        if (stages.empty() && result.ref != nullptr) stages = stage_names(*result.ref->plan());
+        TRY(notes_->check_stages(stages));
     }
     if (call.evaluate) {
         TRY(build(result.ref, stop));

@@ -5,6 +5,7 @@
 #include "engine/build_job.hpp"
 #include "engine/build_op.hpp"
 #include "engine/recorder.hpp"
+#include "engine/step_notes.hpp"
 #include "engine/workshop.hpp"
 #include "exporter/index.hpp"
 #include "llb/load.hpp"
@@ -23,15 +24,15 @@ namespace cooper::engine {
 
 class LazyResult {
 public:
-    LazyResult(llb::Definition definition, llb::Graph graph, solver::Output output)
-        : definition_(std::move(definition)), graph_(std::move(graph)), output_(std::move(output)) {}
-    [[nodiscard]] const llb::Definition& definition() const { return definition_; }
-    [[nodiscard]] const llb::Graph& graph() const { return graph_; }
+    LazyResult(std::shared_ptr<const Plan> plan, solver::Output output)
+        : plan_(std::move(plan)), output_(std::move(output)) {}
+    [[nodiscard]] const std::shared_ptr<const Plan>& plan() const { return plan_; }
+    [[nodiscard]] const llb::Definition& definition() const { return plan_->definition; }
+    [[nodiscard]] const llb::Graph& graph() const { return plan_->graph; }
     [[nodiscard]] const solver::Output& output() const { return output_; }
 
 private:
-    llb::Definition definition_;
-    llb::Graph graph_;
+    std::shared_ptr<const Plan> plan_;
     solver::Output output_;
 };
 
@@ -102,8 +103,8 @@ private:
     Result<ResultRef> load(const llb::Definition& definition, const sourcepolicy::Policies& more,
                            const std::optional<Digest>& parent, const Stop& stop);
     // scope: vertices are shared with those of equal scope only.
-    Result<solver::Output> to_vertices(const llb::Graph& graph, const std::string& scope);
-    Result<std::shared_ptr<solver::Op>> to_op(const llb::LoadedVertex& vertex);
+    Result<solver::Output> to_vertices(const std::shared_ptr<const Plan>& plan, const std::string& scope);
+    Result<std::shared_ptr<solver::Op>> to_op(const std::shared_ptr<const Plan>& plan, std::size_t index);
     void add_secret_keys(const llb::ExecOp& exec, llb::OpCacheInfo& cache) const;
     std::shared_ptr<solver::Op> build_op(const llb::LoadedVertex& vertex, const llb::BuildOp& op,
                                          llb::OpCacheInfo cache);
@@ -171,6 +172,7 @@ private:
     JobOptions options_;
     ProgressSink& progress_;
     std::shared_ptr<Workshop> workshop_;
+    std::shared_ptr<StepNotes> notes_;
     std::unique_ptr<solver::Job> job_;
     Guarded<std::set<CacheSpec>> imported_;
     BuildOrder build_order_;

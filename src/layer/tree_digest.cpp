@@ -59,6 +59,10 @@ RawDigest raw_of(const Digest& digest) {
     return out;
 }
 
+bool has_filters(const ContentSelector& selector) {
+    return selector.wildcard || !selector.include.empty() || !selector.exclude.empty() || !selector.required.empty();
+}
+
 Error not_found(std::string_view path) { return fail(Code::not_found, Blame::user, "{}: not found", quoted(path)); }
 
 struct Record {
@@ -265,7 +269,12 @@ struct TreeDigester::State {
     Result<> walk(DirRecord& record, DirectoryRef dir, Crew& crew, int depth, const Stop& stop);
     Result<RawDigest> fold(DirRecord& record);
     Result<Digest> plain(const ContentSelector& selector, const Stop& stop);
-    Result<Digest> filtered(const ContentSelector& selector, const Stop& stop);
+    Result<Digest> filtered(const ContentSelector& selector, std::vector<ListedFile>* listed, const Stop& stop);
+    // Appends what lies at and below path, which has been hashed; false when that is more than limit.
+    Result<bool> list_below(const snapshot::Found& found, std::size_t limit, std::vector<ListedFile>& files,
+                            const Stop& stop);
+    Result<bool> list_dir(const std::string& path, std::size_t limit, int depth, std::vector<ListedFile>& files,
+                          const Stop& stop);
     void close_dirs() {
         for (auto& [path, record] : dirs) record->dir.reset();
     }
@@ -644,7 +653,8 @@ private:
     std::vector<ParentHeader> parents_;
 };
 
-Result<Digest> TreeDigester::State::filtered(const ContentSelector& selector, const Stop& stop) {
+Result<Digest> TreeDigester::State::filtered(const ContentSelector& selector, std::vector<ListedFile>* listed,
+                                             const Stop& stop) {
     std::string path = codec::rooted_path(selector.path);
     if (path == "/") path.clear();
     Filter filter;
@@ -712,6 +722,10 @@ Result<Digest> TreeDigester::State::filtered(const ContentSelector& selector, co
         } else {
             digests.push_back(item.record->digest);
         }
+        if (listed == nullptr) continue;
+        if (item.dir != nullptr && item.record != &item.dir->self) TRY(look_at(*item.dir, *item.record));
+        if (item.dir != nullptr && item.record == &item.dir->self) TRY(open(*item.dir, nullptr));
+        listed->push_back({item.path.empty() ? "/" : item.path, item.record->node, digests.back()});
     }
     if (included.size() == 1 && codec::base_name(path) == codec::base_name(included[0].path)) {
         return to_digest(digests[0]);
@@ -728,6 +742,42 @@ Result<Digest> TreeDigester::State::filtered(const ContentSelector& selector, co
     return hash.finish();
 }
 
+Result<bool> TreeDigester::State::list_dir(const std::string& path, std::size_t limit, int depth,
+                                           std::vector<ListedFile>& files, const Stop& stop) {
+    TRY(check_stop(stop));
+    if (depth > kMaxDepth) return bad_input("{}: directories nest too deep", path);
+    DirRecord& dir = dir_record(path);
+    TRY(list(dir, nullptr));
+    TRY(ensure_header(dir));
+    TRY(open(dir, nullptr));
+    if (files.size() >= limit) return false;
+    files.push_back({path, dir.self.node, dir.self.digest});
+    for (auto& record : dir.entries) {
+        const std::string child = child_path(path, record.name);
+        if (record.kind == Kind::directory) {
+            if (!TRY(list_dir(child, limit, depth + 1, files, stop))) return false;
+            continue;
+        }
+        if (files.size() >= limit) return false;
+        TRY(look_at(dir, record));
+        if (!record.known) {
+            // Remembered only as part of the whole.
+            record.digest = TRY(read(*dir.dir, record, counters));
+            record.known = true;
+        }
+        files.push_back({child, record.node, record.digest});
+    }
+    dir.dir.reset();
+    return true;
+}
+
+Result<bool> TreeDigester::State::list_below(const snapshot::Found& found, std::size_t limit,
+                                             std::vector<ListedFile>& files, const Stop& stop) {
+    if (found.node.kind == Kind::directory) return list_dir(found.path, limit, 0, files, stop);
+    files.push_back({found.path, found.node, TRY(of_found(found, stop))});
+    return files.size() <= limit;
+}
+
 TreeDigester::TreeDigester(snapshot::TreeRef tree, DigestTable known, std::size_t threads)
     : tree_(tree), threads_(std::max<std::size_t>(threads, 1)) {
     auto state = std::make_unique<State>(std::move(tree));
@@ -742,9 +792,29 @@ Result<Digest> TreeDigester::digest(const ContentSelector& selector, Stop stop) 
     auto locked = state_.lock();
     State& state = **locked;
     if (state.started_ns == 0) state.started_ns = now_ns();
-    const bool filters =
-        selector.wildcard || !selector.include.empty() || !selector.exclude.empty() || !selector.required.empty();
-    auto result = filters ? state.filtered(selector, stop) : state.plain(selector, stop);
+    auto result = has_filters(selector) ? state.filtered(selector, nullptr, stop) : state.plain(selector, stop);
+    state.close_dirs();
+    return result;
+}
+
+Result<std::optional<std::vector<TreeDigester::ListedFile>>> TreeDigester::list(const ContentSelector& selector,
+                                                                                std::size_t limit, Stop stop) {
+    using Listed = std::optional<std::vector<ListedFile>>;
+    auto locked = state_.lock();
+    State& state = **locked;
+    const auto list = [&]() -> Result<Listed> {
+        std::vector<ListedFile> files;
+        if (has_filters(selector)) {
+            TRY(state.filtered(selector, &files, stop));
+            return files.size() > limit ? Listed() : Listed(std::move(files));
+        }
+        const std::string path = codec::rooted_path(selector.path);
+        const auto found = TRY(tree_->find(path, selector.follow_links ? FollowLast::yes : FollowLast::no));
+        if (!found) return not_found(path);
+        if (!TRY(state.list_below(*found, limit, files, stop))) return Listed();
+        return Listed(std::move(files));
+    };
+    auto result = list();
     state.close_dirs();
     return result;
 }

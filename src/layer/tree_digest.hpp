@@ -39,6 +39,16 @@ public:
     // Several selectors of one input: the digests joined by NUL, hashed. None = the whole tree.
     [[nodiscard]] Result<Digest> digest_all(std::span<const ContentSelector> selectors, Stop stop);
 
+    // What digest() of this selector is made of: files and directories with their own digests (of a directory: of its
+    // own record), in the order of the tree; through links where the selector follows them. nullopt: more than limit.
+    struct ListedFile {
+        std::string path;  // rooted
+        snapshot::Node node;
+        RawDigest digest{};
+    };
+    [[nodiscard]] Result<std::optional<std::vector<ListedFile>>> list(const ContentSelector& selector,
+                                                                      std::size_t limit, Stop stop);
+
     // Whether something was learnt that the table given did not have.
     [[nodiscard]] bool learnt();
     // The same, and forgets it: the caller now saves table().

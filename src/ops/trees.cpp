@@ -4,6 +4,7 @@
 #include "snapshot/layer_builder.hpp"
 
 #include <fmt/core.h>
+#include <iterator>
 
 namespace cooper::ops {
 
@@ -71,6 +72,24 @@ Result<Digest> Trees::digest(const solver::SharedResult& result, const std::vect
         static_cast<void>(chain->digester->table().save(chain->table_file, chain->table_key));
     }
     return digest;
+}
+
+Result<std::optional<std::vector<layer::TreeDigester::ListedFile>>> Trees::list(
+    const solver::SharedResult& result, const std::vector<layer::ContentSelector>& selectors, std::size_t limit,
+    VertexProgress& progress, Stop stop) {
+    using Files = std::vector<layer::TreeDigester::ListedFile>;
+    const Ref* ref = ref_of(result);
+    if (ref == nullptr) return std::optional<Files>();
+    std::shared_ptr<ChainTree> chain;
+    if (ref->local() == nullptr) chain = TRY(open(ref->chain(), progress, stop));
+    layer::TreeDigester& digester = chain ? *chain->digester : ref->local()->digester();
+    Files files;
+    for (const auto& selector : selectors) {
+        auto some = TRY(digester.list(selector, limit - files.size(), stop));
+        if (!some) return std::optional<Files>();
+        std::move(some->begin(), some->end(), std::back_inserter(files));
+    }
+    return std::optional<Files>(std::move(files));
 }
 
 }  // namespace cooper::ops

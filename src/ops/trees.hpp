@@ -51,6 +51,10 @@ public:
     [[nodiscard]] Result<Digest> digest(const solver::SharedResult& result,
                                         const std::vector<layer::ContentSelector>& selectors, VertexProgress& progress,
                                         Stop stop);
+    // What that digest was made of, at most limit files; nullopt: more, or of scratch.
+    [[nodiscard]] Result<std::optional<std::vector<layer::TreeDigester::ListedFile>>> list(
+        const solver::SharedResult& result, const std::vector<layer::ContentSelector>& selectors, std::size_t limit,
+        VertexProgress& progress, Stop stop);
 
 private:
     store::Store& store_;

@@ -182,6 +182,8 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
         removed.push_back(record);
     }
 
+    TRY(prune_steps());
+
     // Blobs that nothing names any more. Young ones may be on their way into a manifest.
     std::set<std::string> named;
     TRY(database_->run(

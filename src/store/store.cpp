@@ -15,7 +15,7 @@ namespace cooper::store {
 
 namespace {
 
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 constexpr const char* kSchema = R"sql(
 CREATE TABLE IF NOT EXISTS layers(
     id INTEGER PRIMARY KEY AUTOINCREMENT, on_disk INTEGER NOT NULL, description TEXT NOT NULL, record_type TEXT NOT NULL,
@@ -46,7 +46,19 @@ CREATE TABLE IF NOT EXISTS facts(key TEXT PRIMARY KEY, value TEXT NOT NULL, time
 CREATE TABLE IF NOT EXISTS builds(
     ref TEXT PRIMARY KEY, description TEXT NOT NULL, started INTEGER NOT NULL, completed INTEGER, error TEXT NOT NULL,
     steps INTEGER NOT NULL, cached INTEGER NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = 2;
+CREATE TABLE IF NOT EXISTS steps(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, stage TEXT NOT NULL, text TEXT NOT NULL,
+    result TEXT NOT NULL, manifests TEXT NOT NULL, data TEXT NOT NULL, created INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS steps_by_place ON steps(project, stage, text);
+CREATE INDEX IF NOT EXISTS steps_by_text ON steps(text);
+CREATE INDEX IF NOT EXISTS steps_by_result ON steps(result);
+CREATE TABLE IF NOT EXISTS manifests(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, data TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS manifests_by_size ON manifests(id, size);
+CREATE TABLE IF NOT EXISTS misses(id INTEGER PRIMARY KEY AUTOINCREMENT, build TEXT NOT NULL, data TEXT NOT NULL,
+    created INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS misses_by_build ON misses(build);
+PRAGMA user_version = 3;
 )sql";
 
 Result<> make_dir(const sys::RootedDir& root, const char* name) {

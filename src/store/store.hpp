@@ -181,6 +181,17 @@ struct CacheResultRow {
     Timestamp created{};
 };
 
+// What the key of a step was made of when it ran (docs/cache.md); `data` is `why`'s to encode.
+struct StepRecord {
+    std::string project;
+    std::string stage;
+    std::string text;       // digest of the instruction
+    std::string result;     // of the step
+    std::string manifests;  // names of what it read, separated by spaces
+    std::string data;
+    Timestamp created{};
+};
+
 class Store {
 public:
     // Creates what is missing. A damaged database is moved aside (its name says so) and begun anew.
@@ -245,6 +256,26 @@ public:
     // Layers that are not on disk and are unpacked from this blob.
     Result<std::vector<LayerId>> lazy_layers_of(const Digest& blob);
 
+    // Records of steps. Bounded: the newest ones are kept, also when what the step gave is gone.
+    Result<> add_step(const StepRecord& step);
+    // Of this place (project and stage) or with this instruction; newest first, few.
+    Result<std::vector<StepRecord>> find_steps(const std::string& project, const std::string& stage,
+                                               const std::string& text);
+    Result<std::optional<StepRecord>> find_step_of(const std::string& result);
+    // Lists of files, by a name that says what is in them.
+    Result<bool> has_manifest(const std::string& name);
+    Result<> add_manifest(const std::string& name, const std::string& data);
+    Result<std::optional<std::string>> manifest(const std::string& name);
+    // Steps that a build had to run, in order, each with the reason; `data` is `why`'s to encode.
+    Result<> add_miss(const std::string& build, const std::string& data);
+    // Of this build (its first characters will do); empty: of the newest that ran anything.
+    struct Misses {
+        std::string build;
+        std::vector<std::string> data;
+        Timestamp last{};
+    };
+    Result<Misses> misses(const std::string& build);
+
     // Cache mounts.
     Result<CacheMount> acquire_cache_mount(const std::string& key, Sharing sharing, const std::string& description,
                                            const Stop& stop);
@@ -293,6 +324,7 @@ private:
     Result<std::string> lease();          // the name, made on first use
     Result<std::string> new_temp_name();  // "<lease>/<n>", below tmp/
     Result<LayerDraft> make_draft();
+    Result<> prune_steps();
     Result<> hold_locked(LayerId id);  // inside a transaction
     Result<> remove_layers(const std::vector<LayerId>& ids);
     [[nodiscard]] std::string blob_path(const Digest& digest) const;

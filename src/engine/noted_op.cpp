@@ -1,0 +1,33 @@
+#include "engine/noted_op.hpp"
+
+namespace cooper::engine {
+
+Result<solver::CacheMapPart> NotedOp::cache_map(std::size_t index, solver::OpContext& context) {
+    auto part = parts_.op->cache_map(index, context);
+    const llb::LoadedVertex& vertex = parts_.plan->graph.vertices[parts_.index];
+    if (part && index == 0 && vertex.inputs.empty()) parts_.notes->note_pin(vertex.digest, part->map.digest);
+    return part;
+}
+
+Result<Digest> NotedOp::content_digest(std::size_t input, const solver::SharedResult& result,
+                                       solver::OpContext& context) {
+    const Digest digest = TRY(parts_.op->content_digest(input, result, context));
+    contents_.lock()->insert_or_assign(input, digest);
+    return digest;
+}
+
+Result<std::vector<solver::SharedResult>> NotedOp::execute(std::span<const solver::SharedResult> inputs,
+                                                           solver::OpContext& context) {
+    const StepNotes::Step step{.plan = *parts_.plan,
+                               .index = parts_.index,
+                               .inputs = inputs,
+                               .contents = *contents_.lock(),
+                               .environment = parts_.environment,
+                               .platform = parts_.platform};
+    StepNotes::Begun begun = TRY(parts_.notes->begin(step, context));
+    auto results = TRY(parts_.op->execute(inputs, context));
+    if (!results.empty()) parts_.notes->end(step, std::move(begun), results.front(), context);
+    return results;
+}
+
+}  // namespace cooper::engine

@@ -1,0 +1,450 @@
+#include "engine/step_notes.hpp"
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "codec/sha256.hpp"
+#include "llb/cache_digest.hpp"
+#include "ops/file_op.hpp"
+#include "ops/ref.hpp"
+
+#include <algorithm>
+#include <array>
+#include <unistd.h>
+
+namespace cooper::engine {
+
+namespace {
+
+constexpr int kMaxDepth = 32;                        // steps between this one and the one that missed by itself
+constexpr std::size_t kMaxClosePacked = 256 << 10U;  // lists that are unpacked only to choose between records
+constexpr std::size_t kMaxClose = 4;
+
+std::string state_of(const solver::SharedResult& result) {
+    const ops::Ref* ref = ops::ref_of(result);
+    if (ref == nullptr) return "scratch";
+    return ref->local() != nullptr ? "local" : ref->chain().to_string();
+}
+
+std::string pin_state(const Digest& pin) { return "pin " + pin.to_string(); }
+
+std::string local_name(const llb::LoadedVertex& vertex) {
+    const auto* source = std::get_if<llb::SourceOp>(&vertex.op.body);
+    if (source == nullptr || !source->identifier.starts_with("local://")) return {};
+    return source->identifier.substr(8);
+}
+
+// Whose running people see: what they have written, not what builders put between.
+bool is_shown(const why::Ingredients& step) {
+    const why::Place place = why::place_of(step.name);
+    if (place.number > 0) return true;
+    if (place.stage.starts_with("internal") || place.stage == "auth") return false;
+    return step.kind == "exec" || step.kind == "file" || step.kind == "image" || step.kind == "source";
+}
+
+why::FileEntry to_entry(const layer::TreeDigester::ListedFile& file) {
+    why::FileEntry entry{.path = file.path,
+                         .mode = file.node.mode & 07777U,
+                         .uid = file.node.uid,
+                         .gid = file.node.gid,
+                         .size = file.node.size};
+    switch (file.node.kind) {
+        case snapshot::Kind::directory:
+            entry.kind = why::FileKind::directory;
+            entry.size = 0;
+            break;
+        case snapshot::Kind::symlink:
+            entry.kind = why::FileKind::link;
+            break;
+        case snapshot::Kind::file:
+            entry.kind = why::FileKind::file;
+            break;
+        default:
+            entry.kind = why::FileKind::other;
+    }
+    std::copy_n(file.digest.begin(), entry.digest.size(), entry.digest.begin());
+    return entry;
+}
+
+std::string files_name(const Digest& content, const llb::InputCacheInfo& input) {
+    std::string selectors;
+    for (const auto& one : input.content) {
+        selectors += fmt::format("{}\n{:d}{:d}\n{}\n{}\n", one.path, one.wildcard, one.follow_links,
+                                 join(one.include_patterns, "\n"), join(one.exclude_patterns, "\n"));
+    }
+    return codec::sha256_of(content.to_string() + "\n" + selectors).hex().substr(0, 32);
+}
+
+}  // namespace
+
+Expectation parse_expectation(const std::string& text) {
+    Expectation expectation;
+    for (const auto& stage : split(text, ',')) {
+        if (!trim(stage).empty()) expectation.stages.insert(to_lower(trim(stage)));
+    }
+    expectation.all = expectation.stages.empty();
+    return expectation;
+}
+
+StepNotes::StepNotes(store::Store& store, std::string build, std::string project)
+    : store_(store), build_(std::move(build)), project_(std::move(project)) {}
+
+void StepNotes::add_arguments(const std::map<std::string, std::string>& options) {
+    auto arguments = arguments_.lock();
+    for (const auto& [key, value] : options) {
+        if (key.starts_with("build-arg:")) arguments->insert_or_assign(key.substr(10), value);
+    }
+}
+
+Result<> StepNotes::check_stages(const std::set<std::string>& known) {
+    const Expectation expected = *expected_.lock();
+    for (const auto& stage : expected.stages) {
+        if (known.contains(stage)) continue;
+        const auto near = nearest(stage, {known.begin(), known.end()});
+        return bad_input("--expect-cached: no stage {} takes part in this build{}", quoted(stage),
+                         near ? ", did you mean " + *near + "?" : "");
+    }
+    return {};
+}
+
+bool StepNotes::is_expected(const why::Place& place) {
+    auto expected = expected_.lock();
+    // Steps of a build of one stage do not name it.
+    return expected->all || (expected->is_set() && place.stage.empty()) ||
+           expected->stages.contains(to_lower(place.stage));
+}
+
+const why::Redactor& StepNotes::redactor() {
+    auto made = redactor_.lock();
+    if (!*made) {
+        std::string key;
+        if (auto kept = store_.fact("why-key"); kept && *kept) key = std::move((*kept)->value);
+        if (key.empty()) {
+            std::array<std::uint8_t, 16> random{};
+            static_cast<void>(::getentropy(random.data(), random.size()));
+            key = to_hex(random);
+            static_cast<void>(store_.set_fact("why-key", key));
+        }
+        made->emplace(std::move(key));
+    }
+    return **made;  // never changes again
+}
+
+why::Redactor StepNotes::redactor_of(const Plan& plan, const std::map<std::string, std::string>& arguments) {
+    std::vector<std::string> secrets;
+    const auto add = [&](std::string_view name, std::string_view value) {
+        if (why::names_secret(name) || why::looks_secret(value)) secrets.emplace_back(value);
+    };
+    for (const auto& [name, value] : arguments) add(name, value);
+    for (const auto& vertex : plan.graph.vertices) {
+        const auto* exec = std::get_if<llb::ExecOp>(&vertex.op.body);
+        if (exec == nullptr) continue;
+        for (const auto& one : exec->meta.env) {
+            const auto [name, value] = cut(one, '=');
+            add(name, value.value_or(""));
+        }
+    }
+    return redactor().knowing(std::move(secrets));
+}
+
+why::Ingredients StepNotes::ingredients_of(const Step& step, StepText& text) {
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
+    why::Ingredients out{.builder = COOPER_VERSION,
+                         .project = project_,
+                         .name = text.redactor().text(vertex.name),
+                         .kind = why::kind_of(vertex.op),
+                         .text = text.text_of(vertex)};
+    out.values = why::values_of(vertex.op, step.platform, text.redactor());
+    out.variables = text.variables_of(vertex);
+    if (vertex.inputs.empty()) {
+        auto pins = pins_.lock();
+        if (const auto pin = pins->find(vertex.digest); pin != pins->end())
+            out.values.push_back({"what it means now", pin->second.to_string()});
+    }
+    const auto cache = llb::cache_info(vertex.op, step.platform);
+    for (std::size_t i = 0; i < vertex.inputs.size(); ++i) {
+        const llb::LoadedVertex& from = step.plan.graph.vertices[vertex.inputs[i].vertex];
+        why::InputPart part{.step = text.redactor().text(from.name)};
+        if (i < step.inputs.size()) part.state = state_of(step.inputs[i]);
+        if (const std::string local = local_name(from); !local.empty()) {
+            part.is_local = true;
+            part.step = local;
+        }
+        if (const auto image = why::image_of(from.op)) {
+            part.image = image->name;
+            part.digest = image->digest;
+        }
+        if (from.inputs.empty() && !part.is_local) {
+            auto pins = pins_.lock();
+            if (const auto pin = pins->find(from.digest); pin != pins->end()) part.state = pin_state(pin->second);
+        }
+        if (const auto content = step.contents.find(i); content != step.contents.end()) {
+            part.content = content->second.to_string();
+            if (cache && i < cache->inputs.size()) part.files = files_name(content->second, cache->inputs[i]);
+        }
+        out.inputs.push_back(std::move(part));
+    }
+    return out;
+}
+
+// Lists of the files that the step reads, for this comparison and later ones.
+Result<> StepNotes::add_files(const Step& step, const why::Ingredients& ingredients, solver::OpContext& context) {
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
+    const auto cache = TRY(llb::cache_info(vertex.op, step.platform));
+    for (const auto& [input, content] : step.contents) {
+        if (input >= ingredients.inputs.size() || input >= step.inputs.size()) continue;
+        const std::string& name = ingredients.inputs[input].files;
+        if (name.empty() || TRY(store_.has_manifest(name))) continue;
+        const auto listed =
+            TRY(step.environment.trees.list(step.inputs[input], ops::to_selectors(cache.inputs[input].content),
+                                            why::kMaxFiles, context.progress, context.stop));
+        if (!listed) continue;
+        std::vector<why::FileEntry> files;
+        files.reserve(listed->size());
+        for (const auto& file : *listed) files.push_back(to_entry(file));
+        TRY(store_.add_manifest(name, why::pack(std::move(files))));
+    }
+    return {};
+}
+
+Result<StepNotes::Begun> StepNotes::begin(const Step& step, solver::OpContext& context) {
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
+    const std::map<std::string, std::string> arguments = *arguments_.lock();
+    const why::Redactor redactor = redactor_of(step.plan, arguments);
+    StepText text(step.plan, arguments, redactor);
+    Begun begun{ingredients_of(step, text)};
+    if (begun.ingredients.kind == "local") return begun;
+    if (const auto added = add_files(step, begun.ingredients, context); !added) {
+        if (added.error().is_cancelled()) return added.error();
+        log::debug("the files of a step were not noted", {{"error", added.error().to_string()}});
+    }
+    const Found found = explain(step, begun.ingredients, text, context);
+    (*ran_.lock())[vertex.digest] = {begun.ingredients.name, found.cause};
+    if (!is_shown(begun.ingredients)) return begun;
+
+    const why::Place place = why::place_of(begun.ingredients.name);
+    why::Miss miss{.step = begun.ingredients.name,
+                   .stage = place.stage,
+                   .number = place.number,
+                   .count = place.count,
+                   .instruction = begun.ingredients.text,
+                   .cause = found.cause};
+    if (found.compared_with) miss.compared_with = format_rfc3339(*found.compared_with);
+    static_cast<void>(store_.add_miss(build_, why::to_json(miss)));
+    const std::string why = why::to_text(found.cause);
+    const bool fetches = begun.ingredients.kind == "image" || begun.ingredients.kind == "source";
+    if (!fetches && expects() && is_expected(place)) {
+        return fail(Code::failed_precondition, Blame::user, "expected to be cached, but has to run: {}", why)
+            .with_hint("--expect-cached was given; cooper why shows more");
+    }
+    const std::string shown = "ran: " + why;
+    context.progress.sink().emit(
+        StatusEvent{.id = shown, .vertex = vertex.digest, .name = shown, .timestamp = SystemClock().now()});
+    return begun;
+}
+
+void StepNotes::end(const Step& step, Begun begun, const solver::SharedResult& result, solver::OpContext& /*context*/) {
+    why::Ingredients& ingredients = begun.ingredients;
+    if (ingredients.kind == "local") return;
+    ingredients.result = state_of(result);
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
+    if (vertex.inputs.empty()) {
+        auto pins = pins_.lock();
+        if (const auto pin = pins->find(vertex.digest); pin != pins->end()) ingredients.result = pin_state(pin->second);
+    }
+    std::vector<std::string> manifests;
+    for (const auto& input : ingredients.inputs) {
+        if (!input.files.empty()) manifests.push_back(input.files);
+    }
+    const auto added = store_.add_step({.project = project_,
+                                        .stage = why::place_of(ingredients.name).stage,
+                                        .text = codec::sha256_of(ingredients.text).hex().substr(0, 32),
+                                        .result = ingredients.result,
+                                        .manifests = join(manifests, " "),
+                                        .data = why::to_json(ingredients)});
+    if (!added) log::debug("a step was not noted", {{"error", added.error().to_string()}});
+}
+
+// ---- comparing
+
+std::optional<why::Ingredients> StepNotes::record_of(const std::string& state) {
+    if (state.empty() || state == "local" || state == "scratch") return std::nullopt;
+    const auto record = store_.find_step_of(state);
+    if (!record || !*record) return std::nullopt;
+    return why::parse_ingredients((*record)->data);
+}
+
+std::optional<why::Cause> StepNotes::compare_files(const why::InputPart& now, const why::InputPart& then) {
+    if (now.files.empty() || then.files.empty() || now.files == then.files) return std::nullopt;
+    const auto after = store_.manifest(now.files);
+    const auto before = store_.manifest(then.files);
+    if (!after || !*after || !before || !*before) return std::nullopt;
+    const auto files_now = why::unpack(**after);
+    const auto files_then = why::unpack(**before);
+    if (!files_now || !files_then) return std::nullopt;
+    auto cause = why::cause_in_files(*files_now, *files_then);
+    if (!cause) return std::nullopt;
+    if (!now.is_local) {
+        const why::Place place = why::place_of(now.step);
+        cause->where = place.stage.empty() ? now.step : "stage " + place.stage;
+    } else if (now.step != "context") {
+        cause->where = "context " + now.step;
+    }
+    return cause;
+}
+
+std::optional<why::Cause> StepNotes::compare_records(const why::Ingredients& now, const why::Ingredients& then,
+                                                     int depth) {
+    if (depth > kMaxDepth) return std::nullopt;
+    if (auto cause = why::cause_in_text(now, then)) return cause;
+    if (const auto input = why::differing_input(now, then)) {
+        const why::InputPart& in_now = now.inputs[*input];
+        const why::InputPart& in_then = then.inputs[*input];
+        if (in_now.is_local) {
+            if (auto cause = compare_files(in_now, in_then)) return cause;
+        }
+        if (auto cause = why::cause_in_image(in_now, in_then)) return cause;
+        const auto from_now = record_of(in_now.state);
+        const auto from_then = record_of(in_then.state);
+        if (from_now && from_then) {
+            if (auto cause = compare_records(*from_now, *from_then, depth + 1)) {
+                if (cause->step.empty()) cause->step = from_now->name;
+                return cause;
+            }
+        }
+        if (auto cause = compare_files(in_now, in_then)) return cause;
+        return why::Cause{.kind = why::CauseKind::input, .what = in_now.step};
+    }
+    return why::cause_in_values(now, then);
+}
+
+std::optional<why::Cause> StepNotes::explain_input(const Step& step, const why::Ingredients& now,
+                                                   const why::Ingredients& then, std::size_t input, StepText& text) {
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
+    const llb::LoadedVertex& from = step.plan.graph.vertices[vertex.inputs[input].vertex];
+    const why::InputPart& in_now = now.inputs[input];
+    const why::InputPart& in_then = then.inputs[input];
+    if (in_now.is_local != in_then.is_local) {
+        return why::Cause{.kind = why::CauseKind::setting, .what = "what it reads", .before = in_then.step,
+                          .after = in_now.step};
+    }
+    if (in_now.is_local) {
+        if (auto cause = compare_files(in_now, in_then)) return cause;
+        return why::Cause{.kind = why::CauseKind::file, .change = "content"};
+    }
+    {
+        // It ran in this build: what made it run made this one.
+        auto ran = ran_.lock();
+        if (const auto found = ran->find(from.digest); found != ran->end()) {
+            why::Cause cause = found->second.cause;
+            if (cause.step.empty() && cause.kind != why::CauseKind::base_image) cause.step = found->second.name;
+            return cause;
+        }
+    }
+    const bool is_source = from.inputs.empty();
+    if (is_source) {
+        // An image or a download that is known already under what it means now: only this comparison sees it.
+        const Step source{.plan = step.plan,
+                          .index = vertex.inputs[input].vertex,
+                          .inputs = {},
+                          .contents = {},
+                          .environment = step.environment,
+                          .platform = step.platform};
+        const why::Ingredients source_now = ingredients_of(source, text);
+        if (const auto source_then = record_of(in_then.state)) {
+            if (auto cause = why::cause_in_text(source_now, *source_then)) {
+                cause->step = source_now.name;
+                return cause;
+            }
+        }
+        if (auto cause = why::cause_in_image(in_now, in_then)) return cause;
+        return why::Cause{.kind = why::CauseKind::source, .what = in_now.step};
+    }
+    const why::Place place_now = why::place_of(in_now.step);
+    const why::Place place_then = why::place_of(in_then.step);
+    const auto from_then = record_of(in_then.state);
+    const std::string text_then = from_then ? from_then->text : place_then.text;
+    if (!text.all_texts().contains(text_then)) {
+        const bool same_place = place_now.number == place_then.number && place_now.stage == place_then.stage;
+        why::Cause cause{.kind = same_place ? why::CauseKind::instruction : why::CauseKind::removed_step,
+                         .before = text_then};
+        if (same_place) {
+            cause.after = place_now.text;
+            cause.step = in_now.step;
+        }
+        return cause;
+    }
+    if (const auto from_now = record_of(in_now.state); from_now && from_then) {
+        if (auto cause = compare_records(*from_now, *from_then, 0)) {
+            if (cause->step.empty() && cause->kind != why::CauseKind::base_image) cause->step = in_now.step;
+            return cause;
+        }
+    }
+    if (auto cause = compare_files(in_now, in_then)) return cause;
+    return why::Cause{.kind = why::CauseKind::input, .what = in_now.step};
+}
+
+StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& now, StepText& text,
+                                    solver::OpContext& /*context*/) {
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
+    if (vertex.metadata.ignore_cache) return {{.kind = why::CauseKind::no_cache}, std::nullopt};
+    const std::string stage = why::place_of(now.name).stage;
+    const auto records =
+        store_.find_steps(project_, stage, codec::sha256_of(now.text).hex().substr(0, 32));
+    if (!records || records->empty()) return {{.kind = why::CauseKind::not_built}, std::nullopt};
+
+    struct Candidate {
+        const store::StepRecord* record = nullptr;
+        why::Ingredients then;
+        int likeness = 0;
+    };
+    std::vector<Candidate> candidates;
+    bool any_of_stage = false;
+    for (const auto& record : *records) {
+        if (record.project == project_ && record.stage == stage) any_of_stage = true;
+        auto then = why::parse_ingredients(record.data);
+        if (!then) continue;
+        const int likeness = why::likeness(now, *then, text.all_texts());
+        if (likeness > 0) candidates.push_back({&record, std::move(*then), likeness});
+    }
+    if (candidates.empty()) {
+        // The stage is known and this step is not: it was written since.
+        if (any_of_stage) return {{.kind = why::CauseKind::instruction, .after = now.text}, std::nullopt};
+        return {{.kind = why::CauseKind::not_built}, std::nullopt};
+    }
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.likeness > b.likeness; });
+    const Candidate* best = &candidates.front();
+    // Of equally near ones the one with the fewest other files.
+    std::size_t fewest = SIZE_MAX;
+    for (std::size_t i = 0; i < std::min(kMaxClose, candidates.size()); ++i) {
+        const Candidate& one = candidates[i];
+        if (one.likeness < candidates.front().likeness) break;
+        const auto input = why::differing_input(now, one.then);
+        if (!input || !now.inputs[*input].is_local) break;
+        const auto size = store_.manifest(one.then.inputs[*input].files);
+        if (!size || !*size || (*size)->size() > kMaxClosePacked) break;
+        const auto cause = compare_files(now.inputs[*input], one.then.inputs[*input]);
+        if (!cause || cause->others >= fewest) continue;
+        fewest = cause->others;
+        best = &one;
+    }
+    const why::Ingredients& then = best->then;
+    const std::optional<Timestamp> when = best->record->created;
+
+    if (auto cause = why::cause_in_text(now, then)) return {std::move(*cause), when};
+    if (const auto input = why::differing_input(now, then)) {
+        if (auto cause = explain_input(step, now, then, *input, text)) return {std::move(*cause), when};
+    }
+    if (auto cause = why::cause_in_values(now, then)) {
+        if (now.kind == "source") cause = why::Cause{.kind = why::CauseKind::source, .what = why::place_of(now.name).text};
+        return {std::move(*cause), when};
+    }
+    if (then.builder != now.builder)
+        return {{.kind = why::CauseKind::builder, .before = then.builder, .after = now.builder}, when};
+    const auto chain = store::Chain::parse(then.result);
+    const bool there = chain && !chain->empty() && store_.exists(*chain).value_or(false);
+    if (vertex.inputs.empty() || !there) return {{.kind = why::CauseKind::pruned}, when};
+    return {{.kind = why::CauseKind::unknown}, when};
+}
+
+}  // namespace cooper::engine

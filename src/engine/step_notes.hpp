@@ -1,0 +1,103 @@
+// StepNotes: what one build knows of its steps beyond their results: what their keys were made of, and why they ran.
+// Records are kept in the store, so that a later build can be compared with this one. Nothing happens for a step that
+// is found in the cache. docs/cache.md, "Why a step ran".
+//
+// Any thread. What goes wrong here is never the build's failure: then less is known.
+#pragma once
+
+#include "base/clock.hpp"
+#include "base/guarded.hpp"
+#include "engine/step_text.hpp"
+#include "ops/environment.hpp"
+#include "solver/op.hpp"
+#include "store/store.hpp"
+#include "why/cause.hpp"
+#include "why/compare.hpp"
+#include "why/ingredients.hpp"
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace cooper::engine {
+
+// --expect-cached: which steps may not run.
+struct Expectation {
+    bool all = false;
+    std::set<std::string> stages;  // lower case
+    [[nodiscard]] bool is_set() const { return all || !stages.empty(); }
+};
+// "" = all, "builder,test" = of these stages.
+[[nodiscard]] Expectation parse_expectation(const std::string& text);
+
+class StepNotes {
+public:
+    // The store outlives it. build: its ref; project: what tells builds of one thing from others.
+    StepNotes(store::Store& store, std::string build, std::string project);
+
+    void add_arguments(const std::map<std::string, std::string>& options);
+    void expect(Expectation expectation) { *expected_.lock() = std::move(expectation); }
+    [[nodiscard]] bool expects() { return expected_.lock()->is_set(); }
+    // Every stage that is expected to be cached is one of these.
+    [[nodiscard]] Result<> check_stages(const std::set<std::string>& known);
+
+    // What a source turned out to be.
+    void note_pin(const Digest& vertex, const Digest& pin) { (*pins_.lock())[vertex] = pin; }
+
+    // One step that runs now.
+    struct Step {
+        const Plan& plan;
+        std::size_t index;  // of its vertex
+        std::span<const solver::SharedResult> inputs;
+        std::map<std::size_t, Digest> contents;  // digests of what it reads, by input
+        ops::Environment& environment;
+        const llb::Platform& platform;
+    };
+    // Finds out why and tells it. An error: the step was expected to be cached.
+    struct Begun {
+        why::Ingredients ingredients;
+    };
+    Result<Begun> begin(const Step& step, solver::OpContext& context);
+    // The step has given this.
+    void end(const Step& step, Begun begun, const solver::SharedResult& result, solver::OpContext& context);
+
+private:
+    struct Ran {
+        std::string name;
+        why::Cause cause;
+    };
+    struct Found {
+        why::Cause cause;
+        std::optional<Timestamp> compared_with;
+    };
+    // What is worked out for one step at a time.
+    struct Comparing;
+
+    const why::Redactor& redactor();
+    // Which also knows what this build's arguments and variables hide.
+    why::Redactor redactor_of(const Plan& plan, const std::map<std::string, std::string>& arguments);
+    why::Ingredients ingredients_of(const Step& step, StepText& text);
+    Result<> add_files(const Step& step, const why::Ingredients& ingredients, solver::OpContext& context);
+    Found explain(const Step& step, const why::Ingredients& now, StepText& text, solver::OpContext& context);
+    std::optional<why::Cause> explain_input(const Step& step, const why::Ingredients& now,
+                                            const why::Ingredients& then, std::size_t input, StepText& text);
+    // Two records of steps that ran in other builds.
+    std::optional<why::Cause> compare_records(const why::Ingredients& now, const why::Ingredients& then, int depth);
+    std::optional<why::Cause> compare_files(const why::InputPart& now, const why::InputPart& then);
+    std::optional<why::Ingredients> record_of(const std::string& state);
+    [[nodiscard]] bool is_expected(const why::Place& place);
+
+    store::Store& store_;
+    const std::string build_;
+    const std::string project_;
+    Guarded<std::map<std::string, std::string>> arguments_;
+    Guarded<Expectation> expected_;
+    Guarded<std::map<Digest, Digest>> pins_;
+    Guarded<std::map<Digest, Ran>> ran_;
+    Guarded<std::optional<why::Redactor>> redactor_;
+};
+
+}  // namespace cooper::engine

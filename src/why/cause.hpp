@@ -1,0 +1,73 @@
+// Cause: the one reason why a step ran. A value; texts are made here, so that the display, `cooper why` and
+// --expect-cached say the same.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace cooper::why {
+
+// Names as they are in JSON, docs/cache.md.
+enum class CauseKind : std::uint8_t {
+    unknown,
+    not_built,     // there is no earlier record
+    no_cache,      // asked for
+    platform,
+    instruction,   // its text
+    removed_step,  // an instruction that was before it is gone
+    argument,      // ARG
+    variable,      // ENV
+    setting,       // user, directory, network, …: `what` says which
+    mount,
+    base_image,
+    source,        // git or http
+    file,
+    input,         // another result of the step before, and nobody remembers why
+    builder,       // another version of cooper
+    pruned,
+};
+[[nodiscard]] std::string_view name_of(CauseKind kind);
+
+struct Cause {
+    CauseKind kind = CauseKind::unknown;
+    std::string what;    // the file, ARG, mount, image, …
+    std::string change;  // of a file: content, mode, owner, link, type, added, removed
+    std::string before;  // when there is something to show
+    std::string after;
+    std::size_t others = 0;  // further files that changed
+    std::string where;       // the context or the step that the file belongs to; empty = the build context
+    std::string step;        // the step that missed by itself; empty = this one
+
+    friend bool operator==(const Cause&, const Cause&) = default;
+};
+
+// "src/app.py changed", "ARG VERSION: 1 → 2", "src/app.py changed, in [2/3] COPY . ."
+[[nodiscard]] std::string to_text(const Cause& cause);
+
+// A step that ran, and why.
+struct Miss {
+    std::string step;  // "[builder 3/8] RUN make"
+    std::string stage;
+    int number = 0;  // 3; 0 = not numbered
+    int count = 0;   // 8
+    std::string instruction;
+    Cause cause;
+    std::string compared_with;  // when that record was made, RFC 3339; empty = with none
+};
+[[nodiscard]] std::string to_json(const Miss& miss);
+// nullopt: it is none.
+[[nodiscard]] std::optional<Miss> parse_miss(std::string_view json);
+
+// The place of a step from its name: "[linux/arm64 builder 3/8] RUN make".
+struct Place {
+    std::string platform;
+    std::string stage;
+    int number = 0;
+    int count = 0;
+    std::string text;  // "RUN make"
+};
+[[nodiscard]] Place place_of(std::string_view name);
+
+}  // namespace cooper::why
