@@ -301,7 +301,20 @@ Result<int> build(const BuildFlags& flags, Session& session) {
     return 0;
 }
 
+// Shows a flag that may have a value as "--flag[=…]" instead of with the value that it has alone.
+class FlagsWithValues final : public CLI::Formatter {
+public:
+    explicit FlagsWithValues(const CLI::Formatter& usual) : CLI::Formatter(usual) {}
+    std::string make_option_name(const CLI::Option* option, bool positional) const override {
+        std::string name = CLI::Formatter::make_option_name(option, positional);
+        if (const auto at = name.find("{*}"); at != std::string::npos) name.replace(at, 3, "[=STAGE,…]");
+        return name;
+    }
+};
+
 Action setup_build(CLI::App& app) {
+    if (const auto* usual = dynamic_cast<const CLI::Formatter*>(app.get_formatter().get()))
+        app.formatter(std::make_shared<FlagsWithValues>(*usual));
     auto flags = std::make_shared<BuildFlags>();
     app.add_option("-t,--tag", flags->tags, "Name of the image (repeatable)")
         ->type_name("NAME[:TAG]")
@@ -333,7 +346,7 @@ Action setup_build(CLI::App& app) {
         ->allow_extra_args(false);
     // The value in braces is that of the flag alone, kAllStages.
     app.add_flag("--expect-cached{*}", flags->expect_cached,
-                 "Fail, and say why, when a step is not in the cache; =STAGE,… of these stages only");
+                 "Fail, and say why, when a step [of these stages] is not in the cache");
     app.add_flag("--no-cache", flags->no_cache, "Run every step again");
     app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")
         ->type_name("STAGE")

@@ -193,6 +193,11 @@ void TtyProgress::draw_finished(std::string& frame) {
         row.printed = true;
         if (row.vertex.group && row.vertex.group->weak && row.vertex.error.empty()) continue;
         frame += step_line(row, width) + "\x1b[K\n";
+        for (const auto& status : row.statuses) {
+            // Why it ran; of what is built for the first time there is nothing to say.
+            if (!status.id.starts_with("ran: ") || status.id == "ran: not built before") continue;
+            frame += "   " + paint(fit(status.id, width - 4), kDim) + "\x1b[K\n";
+        }
         for (const auto& warning : row.warnings) {
             frame += "   " + paint(fit("! " + warning, width - 4), kYellow) + "\x1b[K\n";
         }

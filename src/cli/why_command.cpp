@@ -81,7 +81,8 @@ Result<int> why(const WhyFlags& flags, Session& session) {
 
 Action setup_why(CLI::App& app) {
     auto flags = std::make_shared<WhyFlags>();
-    app.add_option("STEP", flags->words, "Number (\"3/8\", \"builder 3/8\") or a part of the name of a step [all that ran]");
+    app.add_option("STEP", flags->words,
+                   "Number (\"3/8\", \"builder 3/8\") or a part of the name of a step [all that ran]");
     app.add_option("--build", flags->build, "Id of a build, or its first characters [the newest]")->type_name("ID");
     app.add_option("--format", flags->format, "text or json [text]")->check(CLI::IsMember({"text", "json"}));
     return [flags](Session& session) { return why(*flags, session); };
@@ -91,8 +92,8 @@ Action setup_why(CLI::App& app) {
 
 std::vector<Command> why_commands() {
     return {{"why", "Say why the steps of a build ran",
-             "  cooper why\n  cooper why builder 3/8\n  cooper why pip install\n  cooper why --format=json\n", setup_why,
-             false}};
+             "  cooper why\n  cooper why builder 3/8\n  cooper why pip install\n  cooper why --format=json\n",
+             setup_why, false}};
 }
 
 }  // namespace cooper::cli

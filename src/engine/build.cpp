@@ -310,7 +310,7 @@ Result<BuildResponse> Build::run() {
                   .find_session = {},
                   .entitlements = request_.allow,
                   .project = project(),
-                 .own_credentials = true,
+                  .own_credentials = true,
                   .cache_imports = std::move(cache_imports_),
                   .cache_exports = cache_exports_,
                   .policies = TRY(policies_of(request_)),

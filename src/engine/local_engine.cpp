@@ -260,7 +260,7 @@ Result<WhyAnswer> LocalEngine::why(const std::string& ref) {
     store::Store::Misses misses = TRY(store_->misses(ref));
     // A build without misses ran nothing; one that is under way or was a daemon's has no row here.
     const bool is_newest = !misses.build.empty() && (builds.empty() || builds.front().ref == misses.build ||
-                                                      misses.last > builds.front().started);
+                                                     misses.last > builds.front().started);
     WhyAnswer answer;
     if (is_newest) {
         answer.ref = misses.build;

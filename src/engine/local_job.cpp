@@ -335,7 +335,7 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
     }
     import_caches(options_.cache_imports, stop);
     import_caches(call.cache_imports, stop);
-    notes_->add_arguments(call.options);
+    notes_->add_options(call.options);
     const auto expected = call.options.find("expect-cached");
     if (expected != call.options.end()) notes_->expect(parse_expectation(expected->second));
     FrontendResult result;

@@ -33,8 +33,15 @@ std::string local_name(const llb::LoadedVertex& vertex) {
     return source->identifier.substr(8);
 }
 
+// Parts of one instruction (COPY --link) are called by it.
+const std::string& name_of(const llb::LoadedVertex& vertex) {
+    const auto& group = vertex.metadata.progress_group;
+    return group && !group->name.empty() ? group->name : vertex.name;
+}
+
 // Whose running people see: what they have written, not what builders put between.
 bool is_shown(const why::Ingredients& step) {
+    if (step.kind == "merge" || step.kind == "diff") return false;
     const why::Place place = why::place_of(step.name);
     if (place.number > 0) return true;
     if (place.stage.starts_with("internal") || place.stage == "auth") return false;
@@ -88,7 +95,15 @@ Expectation parse_expectation(const std::string& text) {
 StepNotes::StepNotes(store::Store& store, std::string build, std::string project)
     : store_(store), build_(std::move(build)), project_(std::move(project)) {}
 
-void StepNotes::add_arguments(const std::map<std::string, std::string>& options) {
+void StepNotes::add_options(const std::map<std::string, std::string>& options) {
+    if (auto project = project_.lock(); project->empty()) {
+        std::string place;
+        for (const char* name : {"context", "filename", "vcs:source", "vcs:localdir:context"}) {
+            const auto found = options.find(name);
+            place += (found == options.end() ? std::string() : found->second) + "\n";
+        }
+        *project = codec::sha256_of(place).hex().substr(0, 32);
+    }
     auto arguments = arguments_.lock();
     for (const auto& [key, value] : options) {
         if (key.starts_with("build-arg:")) arguments->insert_or_assign(key.substr(10), value);
@@ -149,8 +164,8 @@ why::Redactor StepNotes::redactor_of(const Plan& plan, const std::map<std::strin
 why::Ingredients StepNotes::ingredients_of(const Step& step, StepText& text) {
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
     why::Ingredients out{.builder = COOPER_VERSION,
-                         .project = project_,
-                         .name = text.redactor().text(vertex.name),
+                         .project = *project_.lock(),
+                         .name = text.redactor().text(name_of(vertex)),
                          .kind = why::kind_of(vertex.op),
                          .text = text.text_of(vertex)};
     out.values = why::values_of(vertex.op, step.platform, text.redactor());
@@ -163,7 +178,7 @@ why::Ingredients StepNotes::ingredients_of(const Step& step, StepText& text) {
     const auto cache = llb::cache_info(vertex.op, step.platform);
     for (std::size_t i = 0; i < vertex.inputs.size(); ++i) {
         const llb::LoadedVertex& from = step.plan.graph.vertices[vertex.inputs[i].vertex];
-        why::InputPart part{.step = text.redactor().text(from.name)};
+        why::InputPart part{.step = text.redactor().text(name_of(from))};
         if (i < step.inputs.size()) part.state = state_of(step.inputs[i]);
         if (const std::string local = local_name(from); !local.empty()) {
             part.is_local = true;
@@ -255,7 +270,7 @@ void StepNotes::end(const Step& step, Begun begun, const solver::SharedResult& r
     for (const auto& input : ingredients.inputs) {
         if (!input.files.empty()) manifests.push_back(input.files);
     }
-    const auto added = store_.add_step({.project = project_,
+    const auto added = store_.add_step({.project = ingredients.project,
                                         .stage = why::place_of(ingredients.name).stage,
                                         .text = codec::sha256_of(ingredients.text).hex().substr(0, 32),
                                         .result = ingredients.result,
@@ -324,8 +339,8 @@ std::optional<why::Cause> StepNotes::explain_input(const Step& step, const why::
     const why::InputPart& in_now = now.inputs[input];
     const why::InputPart& in_then = then.inputs[input];
     if (in_now.is_local != in_then.is_local) {
-        return why::Cause{.kind = why::CauseKind::setting, .what = "what it reads", .before = in_then.step,
-                          .after = in_now.step};
+        return why::Cause{
+            .kind = why::CauseKind::setting, .what = "what it reads", .before = in_then.step, .after = in_now.step};
     }
     if (in_now.is_local) {
         if (auto cause = compare_files(in_now, in_then)) return cause;
@@ -388,8 +403,7 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
     if (vertex.metadata.ignore_cache) return {{.kind = why::CauseKind::no_cache}, std::nullopt};
     const std::string stage = why::place_of(now.name).stage;
-    const auto records =
-        store_.find_steps(project_, stage, codec::sha256_of(now.text).hex().substr(0, 32));
+    const auto records = store_.find_steps(now.project, stage, codec::sha256_of(now.text).hex().substr(0, 32));
     if (!records || records->empty()) return {{.kind = why::CauseKind::not_built}, std::nullopt};
 
     struct Candidate {
@@ -400,7 +414,7 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
     std::vector<Candidate> candidates;
     bool any_of_stage = false;
     for (const auto& record : *records) {
-        if (record.project == project_ && record.stage == stage) any_of_stage = true;
+        if (record.project == now.project && record.stage == stage) any_of_stage = true;
         auto then = why::parse_ingredients(record.data);
         if (!then) continue;
         const int likeness = why::likeness(now, *then, text.all_texts());
@@ -436,7 +450,8 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
         if (auto cause = explain_input(step, now, then, *input, text)) return {std::move(*cause), when};
     }
     if (auto cause = why::cause_in_values(now, then)) {
-        if (now.kind == "source") cause = why::Cause{.kind = why::CauseKind::source, .what = why::place_of(now.name).text};
+        if (now.kind == "source")
+            cause = why::Cause{.kind = why::CauseKind::source, .what = why::place_of(now.name).text};
         return {std::move(*cause), when};
     }
     if (then.builder != now.builder)

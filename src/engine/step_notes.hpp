@@ -38,7 +38,8 @@ public:
     // The store outlives it. build: its ref; project: what tells builds of one thing from others.
     StepNotes(store::Store& store, std::string build, std::string project);
 
-    void add_arguments(const std::map<std::string, std::string>& options);
+    // Options of the frontend: --build-arg, and what a build is of where its client has not said it.
+    void add_options(const std::map<std::string, std::string>& options);
     void expect(Expectation expectation) { *expected_.lock() = std::move(expectation); }
     [[nodiscard]] bool expects() { return expected_.lock()->is_set(); }
     // Every stage that is expected to be cached is one of these.
@@ -82,8 +83,8 @@ private:
     why::Ingredients ingredients_of(const Step& step, StepText& text);
     Result<> add_files(const Step& step, const why::Ingredients& ingredients, solver::OpContext& context);
     Found explain(const Step& step, const why::Ingredients& now, StepText& text, solver::OpContext& context);
-    std::optional<why::Cause> explain_input(const Step& step, const why::Ingredients& now,
-                                            const why::Ingredients& then, std::size_t input, StepText& text);
+    std::optional<why::Cause> explain_input(const Step& step, const why::Ingredients& now, const why::Ingredients& then,
+                                            std::size_t input, StepText& text);
     // Two records of steps that ran in other builds.
     std::optional<why::Cause> compare_records(const why::Ingredients& now, const why::Ingredients& then, int depth);
     std::optional<why::Cause> compare_files(const why::InputPart& now, const why::InputPart& then);
@@ -92,7 +93,7 @@ private:
 
     store::Store& store_;
     const std::string build_;
-    const std::string project_;
+    Guarded<std::string> project_;
     Guarded<std::map<std::string, std::string>> arguments_;
     Guarded<Expectation> expected_;
     Guarded<std::map<Digest, Digest>> pins_;

@@ -23,7 +23,8 @@ std::vector<std::string> references(std::string_view text) {
         std::size_t at = i + 1;
         if (text[at] == '{') ++at;
         std::size_t end = at;
-        while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) != 0 || text[end] == '_')) ++end;
+        while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) != 0 || text[end] == '_'))
+            ++end;
         if (end > at) names.emplace_back(text.substr(at, end - at));
     }
     return names;
@@ -176,7 +177,8 @@ std::set<std::string> stage_names(const Plan& plan) {
         for (const auto& node : file->nodes) {
             if (node.command != "from") continue;
             const std::size_t count = node.words.size();
-            if (count >= 3 && equal_ignoring_case(node.words[count - 2], "as")) names.insert(to_lower(node.words.back()));
+            if (count >= 3 && equal_ignoring_case(node.words[count - 2], "as"))
+                names.insert(to_lower(node.words.back()));
         }
     }
     return names;

@@ -49,15 +49,18 @@ Result<std::vector<StepRecord>> Store::find_steps(const std::string& project, co
     const auto take = [&](const Row& row) { steps.push_back(step_of(row)); };
     const std::array<Value, 3> same = {project, stage, text};
     // First the same instruction at the same place, then others at that place, then that instruction elsewhere.
-    TRY(database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps "
+    TRY(
+        database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps "
                        "WHERE project = ? AND stage = ? AND text = ? ORDER BY id DESC LIMIT 6",
                        same, take));
     if (!steps.empty()) return steps;
-    TRY(database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps "
+    TRY(
+        database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps "
                        "WHERE project = ? AND stage = ? AND text <> ? ORDER BY id DESC LIMIT 48",
                        same, take));
     const std::array<Value, 1> elsewhere = {text};
-    TRY(database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps "
+    TRY(
+        database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps "
                        "WHERE text = ? ORDER BY id DESC LIMIT 12",
                        elsewhere, take));
     return steps;
@@ -66,7 +69,8 @@ Result<std::vector<StepRecord>> Store::find_steps(const std::string& project, co
 Result<std::optional<StepRecord>> Store::find_step_of(const std::string& result) {
     std::optional<StepRecord> found;
     const std::array<Value, 1> values = {result};
-    TRY(database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps WHERE result = ? "
+    TRY(
+        database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps WHERE result = ? "
                        "ORDER BY id DESC LIMIT 1",
                        values, [&](const Row& row) { found = step_of(row); }));
     return found;
@@ -139,7 +143,8 @@ Result<Store::Misses> Store::misses(const std::string& build) {
 Result<> Store::prune_steps() {
     return database_->transaction([&]() -> Result<> {
         const std::int64_t old = now() - std::chrono::nanoseconds(kKeptWithoutResult).count();
-        TRY(database_->run("DELETE FROM steps WHERE created < ? AND result NOT IN (SELECT result FROM results)", {old}));
+        TRY(database_->run("DELETE FROM steps WHERE created < ? AND result NOT IN (SELECT result FROM results)",
+                           {old}));
         std::set<std::string> named;
         TRY(database_->run("SELECT manifests FROM steps", {}, [&](const Row& row) {
             for (auto& name : split(row.text(0), ' ')) named.insert(std::move(name));

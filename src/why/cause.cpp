@@ -14,7 +14,7 @@ namespace cooper::why {
 namespace {
 
 constexpr std::array<std::string_view, 16> kKinds = {
-    "unknown", "not-built", "no-cache", "platform",   "instruction", "removed-step", "arg",     "env",
+    "unknown", "not-built", "no-cache",   "platform", "instruction", "removed-step", "arg",     "env",
     "setting", "mount",     "base-image", "source",   "file",        "input",        "builder", "pruned"};
 
 std::string short_digest(const std::string& text) {

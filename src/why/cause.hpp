@@ -12,8 +12,8 @@ namespace cooper::why {
 // Names as they are in JSON, docs/cache.md.
 enum class CauseKind : std::uint8_t {
     unknown,
-    not_built,     // there is no earlier record
-    no_cache,      // asked for
+    not_built,  // there is no earlier record
+    no_cache,   // asked for
     platform,
     instruction,   // its text
     removed_step,  // an instruction that was before it is gone
@@ -22,10 +22,10 @@ enum class CauseKind : std::uint8_t {
     setting,       // user, directory, network, …: `what` says which
     mount,
     base_image,
-    source,        // git or http
+    source,  // git or http
     file,
-    input,         // another result of the step before, and nobody remembers why
-    builder,       // another version of cooper
+    input,    // another result of the step before, and nobody remembers why
+    builder,  // another version of cooper
     pruned,
 };
 [[nodiscard]] std::string_view name_of(CauseKind kind);

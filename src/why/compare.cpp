@@ -115,8 +115,7 @@ std::optional<Cause> cause_in_text(const Ingredients& now, const Ingredients& th
         if (one.name != "platform") continue;
         return Cause{.kind = CauseKind::platform, .before = one.before.value_or(""), .after = one.after.value_or("")};
     }
-    if (now.text != then.text)
-        return Cause{.kind = CauseKind::instruction, .before = then.text, .after = now.text};
+    if (now.text != then.text) return Cause{.kind = CauseKind::instruction, .before = then.text, .after = now.text};
     if (changed.empty()) return std::nullopt;
     // A variable of the Dockerfile that has another value, when something of the operation has, too.
     return cause_in_variables(now, then);

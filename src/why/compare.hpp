@@ -25,6 +25,7 @@ namespace cooper::why {
 // Any other value.
 [[nodiscard]] std::optional<Cause> cause_in_values(const Ingredients& now, const Ingredients& then);
 // nullopt: the lists are equal.
-[[nodiscard]] std::optional<Cause> cause_in_files(const std::vector<FileEntry>& now, const std::vector<FileEntry>& then);
+[[nodiscard]] std::optional<Cause> cause_in_files(const std::vector<FileEntry>& now,
+                                                  const std::vector<FileEntry>& then);
 
 }  // namespace cooper::why

@@ -29,9 +29,9 @@ struct Variable {
 };
 
 struct InputPart {
-    std::string step;     // name of the step it comes from; of a local directory: its name
+    std::string step;  // name of the step it comes from; of a local directory: its name
     bool is_local = false;
-    std::string image;    // of a base image: its name and what it means now
+    std::string image;  // of a base image: its name and what it means now
     std::string digest;
     std::string state;    // which result of that step it is
     std::string content;  // what was read of it; empty: the state decides
@@ -42,9 +42,9 @@ struct InputPart {
 struct Ingredients {
     std::string builder;  // version of cooper
     std::string project;
-    std::string name;     // "[builder 3/8] RUN make"
-    std::string kind;     // exec, file, image, source, merge, diff, passthrough
-    std::string text;     // the instruction as written, joined; else what the name says
+    std::string name;  // "[builder 3/8] RUN make"
+    std::string kind;  // exec, file, image, source, merge, diff, passthrough
+    std::string text;  // the instruction as written, joined; else what the name says
     std::vector<NamedValue> values;
     std::vector<Variable> variables;
     std::vector<InputPart> inputs;

@@ -123,10 +123,10 @@ void add_action(const llb::FileAction& action, const std::string& prefix, Values
         values.add_some(prefix + "included", join(copy->include_patterns, " "));
         values.add_some(prefix + "excluded", join(copy->exclude_patterns, " "));
         values.add_some(prefix + "required", join(copy->required_paths, " "));
-        values.add(prefix + "ways", fmt::format("{:d}{:d}{:d}{:d}{:d}{:d}{:d}", copy->follow_symlink,
-                                               copy->dir_copy_contents, copy->attempt_unpack, copy->create_dest_path,
-                                               copy->allow_wildcard, copy->allow_empty_wildcard,
-                                               copy->always_replace_existing));
+        values.add(prefix + "ways",
+                   fmt::format("{:d}{:d}{:d}{:d}{:d}{:d}{:d}", copy->follow_symlink, copy->dir_copy_contents,
+                               copy->attempt_unpack, copy->create_dest_path, copy->allow_wildcard,
+                               copy->allow_empty_wildcard, copy->always_replace_existing));
         add_time(copy->timestamp, prefix, values);
     } else if (const auto* file = std::get_if<llb::MkFileAction>(&action.action)) {
         values.add(prefix + "file", file->path);

@@ -49,11 +49,11 @@ bool names_secret(std::string_view name) {
 }
 
 bool looks_secret(std::string_view value) {
-    static constexpr std::array<std::string_view, 13> kStarts = {"ghp_",  "gho_",  "ghs_",  "github_pat_", "glpat-",
-                                                                  "xoxb-", "xoxp-", "AKIA",  "ASIA",        "sk-",
-                                                                  "eyJ",   "npm_",  "-----BEGIN"};
-    if (value.size() >= 12 && std::any_of(kStarts.begin(), kStarts.end(),
-                                          [&](std::string_view start) { return value.starts_with(start); })) {
+    static constexpr std::array<std::string_view, 13> kStarts = {"ghp_",  "gho_",  "ghs_",      "github_pat_", "glpat-",
+                                                                 "xoxb-", "xoxp-", "AKIA",      "ASIA",        "sk-",
+                                                                 "eyJ",   "npm_",  "-----BEGIN"};
+    if (value.size() >= 12 &&
+        std::any_of(kStarts.begin(), kStarts.end(), [&](std::string_view start) { return value.starts_with(start); })) {
         return true;
     }
     // https://user:password@host
@@ -93,9 +93,8 @@ Redactor Redactor::knowing(std::vector<std::string> secrets) const {
     out.secrets_ = std::move(secrets);
     // Shorter ones would tear words apart that have nothing to do with them.
     std::erase_if(out.secrets_, [](const std::string& secret) { return secret.size() < 3; });
-    std::sort(out.secrets_.begin(), out.secrets_.end(), [](const auto& a, const auto& b) {
-        return a.size() != b.size() ? a.size() > b.size() : a < b;
-    });
+    std::sort(out.secrets_.begin(), out.secrets_.end(),
+              [](const auto& a, const auto& b) { return a.size() != b.size() ? a.size() > b.size() : a < b; });
     out.secrets_.erase(std::unique(out.secrets_.begin(), out.secrets_.end()), out.secrets_.end());
     return out;
 }

@@ -145,7 +145,11 @@ TEST(Compare, AnInstructionThatIsStillThereIsNotWhatThisOneWas) {
 TEST(Cause, IsToldShort) {
     EXPECT_EQ(to_text({.kind = CauseKind::file, .what = "src/a", .change = "content", .others = 2}),
               "src/a changed, and 2 other files");
-    EXPECT_EQ(to_text({.kind = CauseKind::file, .what = "a", .change = "mode", .before = "0644", .after = "0755",
+    EXPECT_EQ(to_text({.kind = CauseKind::file,
+                       .what = "a",
+                       .change = "mode",
+                       .before = "0644",
+                       .after = "0755",
                        .step = "[2/3] COPY a /"}),
               "a: mode 0644 → 0755 ([2/3] COPY a /)");
     EXPECT_EQ(to_text({.kind = CauseKind::argument, .what = "TOKEN", .before = "***1", .after = "***2"}),
