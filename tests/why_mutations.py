@@ -149,10 +149,8 @@ def mutation(project, rng, number):
         return "--build-arg of a path", ["--build-arg", "LOCK=locks/two"], {"kind": "arg", "what": "LOCK",
                                                                             "before": "locks/one", "after": "locks/two"}
     if kind == "variable":
-        edit("ENV MODE=debug", f"ENV MODE=debug\nENV PLACE=/x{number}")
-        text = dockerfile.read_text()
-        edit("COPY assets /assets", "COPY assets $PLACE")
-        return "an instruction that uses a new ENV", [], {"kind": "instruction", "before": "COPY assets /assets"}
+        edit("COPY src /app/src", f"ENV PLACE=/x{number}\nCOPY src $PLACE")
+        return "an instruction that uses a new ENV", [], {"kind": "instruction", "before": "COPY src /app/src"}
     if kind == "instruction":
         edit("COPY main.txt notes.txt /app/", f"COPY main.txt notes.txt /app{number}/")
         return "words of an instruction", [], {"kind": "instruction", "before": "COPY main.txt notes.txt /app/"}

@@ -355,6 +355,21 @@ std::optional<why::Cause> StepNotes::explain_input(const Step& step, const why::
             return cause;
         }
     }
+    const why::Place place_now = why::place_of(in_now.step);
+    const why::Place place_then = why::place_of(in_then.step);
+    const auto from_then = record_of(in_then.state);
+    const std::string text_then = from_then ? from_then->text : place_then.text;
+    // An image without a record has no words to look for.
+    if ((from_then || in_then.image.empty()) && !text.all_texts().contains(text_then)) {
+        const bool same_place = place_now.number == place_then.number && place_now.stage == place_then.stage;
+        why::Cause cause{.kind = same_place ? why::CauseKind::instruction : why::CauseKind::removed_step,
+                         .before = text_then};
+        if (same_place) {
+            cause.after = place_now.text;
+            cause.step = in_now.step;
+        }
+        return cause;
+    }
     const bool is_source = from.inputs.empty();
     if (is_source) {
         // An image or a download that is known already under what it means now: only this comparison sees it.
@@ -365,28 +380,14 @@ std::optional<why::Cause> StepNotes::explain_input(const Step& step, const why::
                           .environment = step.environment,
                           .platform = step.platform};
         const why::Ingredients source_now = ingredients_of(source, text);
-        if (const auto source_then = record_of(in_then.state)) {
-            if (auto cause = why::cause_in_text(source_now, *source_then)) {
+        if (from_then) {
+            if (auto cause = why::cause_in_text(source_now, *from_then)) {
                 cause->step = source_now.name;
                 return cause;
             }
         }
         if (auto cause = why::cause_in_image(in_now, in_then)) return cause;
         return why::Cause{.kind = why::CauseKind::source, .what = in_now.step};
-    }
-    const why::Place place_now = why::place_of(in_now.step);
-    const why::Place place_then = why::place_of(in_then.step);
-    const auto from_then = record_of(in_then.state);
-    const std::string text_then = from_then ? from_then->text : place_then.text;
-    if (!text.all_texts().contains(text_then)) {
-        const bool same_place = place_now.number == place_then.number && place_now.stage == place_then.stage;
-        why::Cause cause{.kind = same_place ? why::CauseKind::instruction : why::CauseKind::removed_step,
-                         .before = text_then};
-        if (same_place) {
-            cause.after = place_now.text;
-            cause.step = in_now.step;
-        }
-        return cause;
     }
     if (const auto from_now = record_of(in_now.state); from_now && from_then) {
         if (auto cause = compare_records(*from_now, *from_then, 0)) {
