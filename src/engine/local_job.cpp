@@ -130,29 +130,39 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const std::shared_ptr<const 
             return bad_input("an operation of no kind: {}", vertex.name);
         }
     }
-    op = std::make_shared<NotedOp>(NotedOp::Parts{.op = std::move(op),
-                                                  .notes = notes_,
-                                                  .plan = plan,
-                                                  .index = index,
-                                                  .environment = environment,
-                                                  .platform = to_llb(platform)});
+    const bool is_exec = std::holds_alternative<llb::ExecOp>(vertex.op.body);
+    op = std::make_shared<NotedOp>(
+        NotedOp::Parts{.op = std::move(op),
+                       .notes = notes_,
+                       .plan = plan,
+                       .index = index,
+                       .environment = environment,
+                       .platform = to_llb(platform),
+                       .secret_keys = is_exec ? secret_keys_of(std::get<llb::ExecOp>(vertex.op.body))
+                                              : std::map<std::string, std::string>()});
     return std::make_shared<ops::SharedOp>(std::move(op), workshop_);
 }
 
 // A step that uses such a secret has another key with each of its values.
 void LocalJob::add_secret_keys(const llb::ExecOp& exec, llb::OpCacheInfo& cache) const {
-    if (options_.secret_keys.empty()) return;
+    std::string text = "cooper.secrets.v0:" + cache.digest.to_string();
+    const std::size_t plain = text.size();
+    for (const auto& [id, key] : secret_keys_of(exec)) text += "\n" + id + "=" + key;
+    if (text.size() > plain) cache.digest = codec::sha256_of(text);
+}
+
+std::map<std::string, std::string> LocalJob::secret_keys_of(const llb::ExecOp& exec) const {
+    std::map<std::string, std::string> keys;
+    if (options_.secret_keys.empty()) return keys;
     std::set<std::string> ids;
     for (const auto& mount : exec.mounts) {
         if (mount.type == llb::MountType::secret && mount.secret) ids.insert(mount.secret->id);
     }
     for (const auto& variable : exec.secret_env) ids.insert(variable.id);
-    std::string text = "cooper.secrets.v0:" + cache.digest.to_string();
-    const std::size_t plain = text.size();
     for (const auto& [id, key] : options_.secret_keys) {
-        if (ids.contains(id)) text += "\n" + id + "=" + key;
+        if (ids.contains(id)) keys.emplace(id, key);
     }
-    if (text.size() > plain) cache.digest = codec::sha256_of(text);
+    return keys;
 }
 
 std::shared_ptr<solver::Op> LocalJob::build_op(const llb::LoadedVertex& vertex, const llb::BuildOp& op,

@@ -106,6 +106,8 @@ private:
     Result<solver::Output> to_vertices(const std::shared_ptr<const Plan>& plan, const std::string& scope);
     Result<std::shared_ptr<solver::Op>> to_op(const std::shared_ptr<const Plan>& plan, std::size_t index);
     void add_secret_keys(const llb::ExecOp& exec, llb::OpCacheInfo& cache) const;
+    // Of the secrets that it uses and that are to be in keys, by id.
+    [[nodiscard]] std::map<std::string, std::string> secret_keys_of(const llb::ExecOp& exec) const;
     std::shared_ptr<solver::Op> build_op(const llb::LoadedVertex& vertex, const llb::BuildOp& op,
                                          llb::OpCacheInfo cache);
     // The one place that says who may have the host's network or no sandbox.

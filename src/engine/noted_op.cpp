@@ -23,7 +23,8 @@ Result<std::vector<solver::SharedResult>> NotedOp::execute(std::span<const solve
                                .inputs = inputs,
                                .contents = *contents_.lock(),
                                .environment = parts_.environment,
-                               .platform = parts_.platform};
+                               .platform = parts_.platform,
+                               .secret_keys = parts_.secret_keys};
     StepNotes::Begun begun = TRY(parts_.notes->begin(step, context));
     auto results = TRY(parts_.op->execute(inputs, context));
     if (!results.empty()) parts_.notes->end(step, std::move(begun), results.front(), context);

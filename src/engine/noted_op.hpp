@@ -18,6 +18,7 @@ public:
         std::size_t index = 0;          // of its vertex
         ops::Environment& environment;  // outlives it
         llb::Platform platform;
+        std::map<std::string, std::string> secret_keys;  // of its secrets that are in its key, by id
     };
     explicit NotedOp(Parts parts) : parts_(std::move(parts)) {}
 

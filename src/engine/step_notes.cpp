@@ -169,6 +169,10 @@ why::Ingredients StepNotes::ingredients_of(const Step& step, StepText& text) {
                          .kind = why::kind_of(vertex.op),
                          .text = text.text_of(vertex)};
     out.values = why::values_of(vertex.op, step.platform, text.redactor());
+    // Keyed digests already; they tell no more than that the secret is another one.
+    static const std::map<std::string, std::string> kNone;
+    for (const auto& [id, key] : vertex.inputs.empty() ? kNone : step.secret_keys)
+        out.values.push_back({"secret " + id, "***" + codec::sha256_of(key).hex().substr(0, 8)});
     out.variables = text.variables_of(vertex);
     if (vertex.inputs.empty()) {
         auto pins = pins_.lock();
@@ -378,7 +382,8 @@ std::optional<why::Cause> StepNotes::explain_input(const Step& step, const why::
                           .inputs = {},
                           .contents = {},
                           .environment = step.environment,
-                          .platform = step.platform};
+                          .platform = step.platform,
+                          .secret_keys = step.secret_keys};
         const why::Ingredients source_now = ingredients_of(source, text);
         if (from_then) {
             if (auto cause = why::cause_in_text(source_now, *from_then)) {

@@ -56,6 +56,7 @@ public:
         std::map<std::size_t, Digest> contents;  // digests of what it reads, by input
         ops::Environment& environment;
         const llb::Platform& platform;
+        const std::map<std::string, std::string>& secret_keys;  // that are in the key, by id
     };
     // Finds out why and tells it. An error: the step was expected to be cached.
     struct Begun {
