@@ -3,9 +3,8 @@
 
     tests/why_mutations.py [--cooper PROGRAM] [--count 300] [--seed 1] [--times]
 
-Each change is made to a project that has just been built, so the state directory holds its records; then it is taken
-back. The first step that ran must name the input that was changed, and how; no step may name another one. --times
-prints how long `cooper why` took.
+Each change is made to a project that has just been built: project and state directory are put back before the next.
+Every step that ran must name the input that was changed, and how. --times prints how long `cooper why` took.
 """
 import argparse
 import json
@@ -214,6 +213,8 @@ def main():
         project = Project(Path(work), Path(options.cooper).resolve())
         project.make_base()
         project.build()
+        kept = Path(work) / "kept"
+        shutil.copytree(project.root, kept, symlinks=True)
         for number in range(options.count):
             what, flags, wanted = mutation(project, rng, number)
             project.build(*flags)
@@ -229,9 +230,8 @@ def main():
             elif options.verbose:
                 print(f"{number}: {what}: {misses[0]['text']}")
             project.reset()
-            if "base" in what:
-                project.make_base()
-            project.build()
+            shutil.rmtree(project.root)
+            shutil.copytree(kept, project.root, symlinks=True)
     print(f"{options.count - wrong} of {options.count} changes were named")
     if options.times:
         times.sort()

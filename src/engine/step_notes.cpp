@@ -448,6 +448,8 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
         fewest = cause->others;
         best = &one;
     }
+    // What later builds are measured by stays, however many others are tried.
+    if (best->record->project == now.project) static_cast<void>(store_.add_step(*best->record));
     const why::Ingredients& then = best->then;
     const std::optional<Timestamp> when = best->record->created;
 

@@ -30,11 +30,14 @@ StepRecord step_of(const Row& row) {
 }  // namespace
 
 Result<> Store::add_step(const StepRecord& step) {
+    const std::int64_t created = step.created == Timestamp{} ? now() : step.created.time_since_epoch().count();
     return database_->transaction([&]() -> Result<> {
+        TRY(database_->run("DELETE FROM steps WHERE project = ? AND stage = ? AND text = ? AND data = ?",
+                           {step.project, step.stage, step.text, step.data}));
         const std::int64_t id = TRY(
             database_->insert("INSERT INTO steps(project, stage, text, result, manifests, data, created) "
                               "VALUES(?, ?, ?, ?, ?, ?, ?)",
-                              {step.project, step.stage, step.text, step.result, step.manifests, step.data, now()}));
+                              {step.project, step.stage, step.text, step.result, step.manifests, step.data, created}));
         TRY(database_->run(
             "DELETE FROM steps WHERE project = ?1 AND stage = ?2 AND text = ?3 AND id NOT IN "
             "(SELECT id FROM steps WHERE project = ?1 AND stage = ?2 AND text = ?3 ORDER BY id DESC LIMIT ?4)",
