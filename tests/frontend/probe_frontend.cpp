@@ -461,7 +461,7 @@ private:
         request.set_allowresultreturn(true);
         auto& inputs = *request.mutable_frontendinputs();
         const auto add = [&](const std::string& name, llb::FileActions actions) {
-            if (!inputs[name].ParseFromString(bytes_of(llb::scratch().file(std::move(actions), {})))) die(name);
+            inputs[name] = bytes_of(llb::scratch().file(std::move(actions), {}));
         };
         add("dockerfile", std::move(dockerfile));
         add("context", std::move(context));
