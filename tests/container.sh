@@ -38,6 +38,9 @@ trap container_end EXIT
 container_unpack() {
     umoci unpack --image "$1" "$2" >/dev/null
     "$tests/bundle.py" "${@:2}"
+    # Docker executes further commands as the image's user.
+    python3 -c 'import json, sys; u = json.load(open(sys.argv[1]))["process"]["user"]; print(u["uid"], u["gid"], sep=":")' \
+        "$2/config.json" >"$2/user"
 }
 
 container_start() {
@@ -53,7 +56,7 @@ container_start() {
 }
 
 container_exec() {
-    container_crun "$1" exec box "${@:2}"
+    container_crun "$1" exec --user "$(cat "$1/user")" box "${@:2}"
 }
 
 # The daemon's readiness, asked as the drivers ask for it.
@@ -82,7 +85,7 @@ docker_for() {
 #!/bin/bash
 echo "docker \$*" >>"$3/asked"
 while [ "\$1" != "$2" ]; do shift; done
-exec crun --cgroup-manager=disabled --root "$1/crun" exec box "\${@:2}"
+exec crun --cgroup-manager=disabled --root "$1/crun" exec --user "$(cat "$1/user")" box "\${@:2}"
 END
     chmod +x "$3/docker"
 }

@@ -48,6 +48,9 @@ struct State {
     std::string pid_path;
     std::vector<std::string> command;
     int console = -1;
+    bool shared = false;     // no process namespace
+    int first_process = -1;  // shared: a pidfd of the container's first process
+    bool first_ended = false;
     pid_t runtime = -1;
     int pending_signal = 0;
     volatile int start_error = 0;
@@ -231,16 +234,51 @@ void forward_terminal(State& state) {
     ::close(connection);
 }
 
-// False while the container's first process is not known yet.
-bool deliver_signal(const State& state) {
+// The container's first process; 0 while it is not known yet.
+pid_t first_pid(const State& state) {
     const int fd = ::open(state.pid_path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
+    if (fd < 0) return 0;
     const std::string text = read_all(fd);
     ::close(fd);
     const auto pid = static_cast<pid_t>(decimal(text));
-    if (pid <= 1) return false;
+    return pid > 1 ? pid : 0;
+}
+
+bool deliver_signal(const State& state) {
+    const pid_t pid = first_pid(state);
+    if (pid == 0) return false;
     ::kill(pid, state.pending_signal);
     return true;
+}
+
+std::vector<pid_t> children_of(const std::string& process) {
+    const int fd = ::open(("/proc/" + process + "/children").c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return {};
+    const std::string text = read_all(fd);
+    ::close(fd);
+    std::vector<pid_t> found;
+    for (const char* at = text.c_str(); *at != '\0';) {
+        char* end = nullptr;
+        const long pid = std::strtol(at, &end, 10);
+        if (end == at) break;
+        if (pid > 1) found.push_back(static_cast<pid_t>(pid));
+        at = *end == ' ' ? end + 1 : end;
+    }
+    return found;
+}
+
+// Without a process namespace the runtime waits for all that the container's first process has left behind; it is a
+// reaper of its own, so that they are its children.
+void follow_first_process(State& state) {
+    if (state.first_process < 0 && !state.first_ended) {
+        const pid_t pid = first_pid(state);
+        if (pid == 0) return;
+        state.first_process = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+        if (state.first_process < 0) state.first_ended = true;
+    }
+    if (!state.first_ended) return;
+    const std::string runtime = std::to_string(state.runtime);
+    for (const pid_t pid : children_of(runtime + "/task/" + runtime)) ::kill(pid, SIGKILL);
 }
 
 void report_end(const State& state, int status) {
@@ -267,9 +305,15 @@ bool reap(const State& state) {
 
 void watch(State& state, int signals) {
     while (true) {
-        std::array<pollfd, 3> fds{
-            {{cooper::run::kControlFd, POLLIN, 0}, {signals, POLLIN, 0}, {state.console, POLLIN, 0}}};
-        if (::poll(fds.data(), fds.size(), state.pending_signal != 0 ? 5 : -1) < 0 && errno != EINTR) return;
+        std::array<pollfd, 4> fds{{{cooper::run::kControlFd, POLLIN, 0},
+                                   {signals, POLLIN, 0},
+                                   {state.console, POLLIN, 0},
+                                   {state.first_ended ? -1 : state.first_process, POLLIN, 0}}};
+        const bool waits =
+            state.pending_signal != 0 || (state.shared && (state.first_process < 0 || state.first_ended));
+        if (::poll(fds.data(), fds.size(), waits ? 5 : -1) < 0 && errno != EINTR) return;
+        if (fds[3].revents != 0) state.first_ended = true;
+        if (state.shared) follow_first_process(state);
         if (fds[0].revents != 0) {
             std::array<char, 64> text{};
             const ssize_t n = ::recv(cooper::run::kControlFd, text.data(), text.size() - 1, MSG_DONTWAIT);
@@ -287,27 +331,10 @@ void watch(State& state, int signals) {
     }
 }
 
-// Children of ours, and of processes that are gone, which become ours.
-std::vector<pid_t> children() {
-    const int fd = ::open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return {};
-    const std::string text = read_all(fd);
-    ::close(fd);
-    std::vector<pid_t> found;
-    for (const char* at = text.c_str(); *at != '\0';) {
-        char* end = nullptr;
-        const long pid = std::strtol(at, &end, 10);
-        if (end == at) break;
-        if (pid > 1) found.push_back(static_cast<pid_t>(pid));
-        at = *end == ' ' ? end + 1 : end;
-    }
-    return found;
-}
-
 // Without a process namespace nobody but we end what the step has left: level by level, as each becomes ours.
 void end_descendants() {
     while (true) {
-        for (const pid_t pid : children()) ::kill(pid, SIGKILL);
+        for (const pid_t pid : children_of("thread-self")) ::kill(pid, SIGKILL);
         if (::waitpid(-1, nullptr, 0) < 0 && errno != EINTR) return;
     }
 }
@@ -332,6 +359,7 @@ int main(int argc, char** argv) {
     if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) die("make mounts private");
 
     State state;
+    state.shared = shared;
     const std::string plan = read_all(cooper::run::kPlanFd);
     ::close(cooper::run::kPlanFd);
     std::string_view rest = plan;
