@@ -214,8 +214,15 @@ int main(int argc, char** argv, RemoteBuilder* remote) {
     // `cooper builder prune`, `cooper buildx build`, `cooper image ls`: docker's groups are accepted.
     static const std::array<std::string_view, 3> kGroups = {"builder", "buildx", "image"};
     if (std::find(kGroups.begin(), kGroups.end(), name) != kGroups.end() && at + 1 < argc) {
+        const bool buildx = name == "buildx";
         words.erase(words.begin() + at);
         name = words[static_cast<std::size_t>(at)];
+        if (buildx && (name == "create" || name == "use")) {
+            // Scripts make a builder before they build. There is none to make.
+            fmt::print("cooper\n");
+            fmt::print(stderr, "cooper builds by itself: there is no builder to make or to choose\n");
+            return 0;
+        }
         if (name == "ls") name = "images";
         if (name == "rm") name = "rmi";
     }

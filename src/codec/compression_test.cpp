@@ -89,6 +89,25 @@ TEST_P(Formats, DamageAndGarbageFail) {
 INSTANTIATE_TEST_SUITE_P(All, Formats, ::testing::Values(Compression::gzip, Compression::zstd),
                          [](const auto& each) { return std::string(compression_name(each.param)); });
 
+// Every field a header can have, in pieces, and two members.
+TEST(Gzip, HeadersInPieces) {
+    const std::string member =
+        *base64_decode("H4sIHjkwAAAAAwUAZXh0cmFjYWNoZS50YXIAYSBjb21tZW50AD77y0jNyclXyBgliSABwUhCWSwBAAA=");
+    std::string want;
+    for (int i = 0; i < 50; ++i) want += "hello ";
+    for (const std::size_t step : {1U, 2U, 3U, 7U, 10U, 11U, 20U, 1000U}) {
+        const auto got = expand(member + member, Compression::gzip, step);
+        ASSERT_TRUE(got) << step << ": " << got.error().to_string();
+        EXPECT_EQ(*got, want + want);
+    }
+    EXPECT_FALSE(
+        expand(*base64_decode("H4sIHjgwAAAAAwUAZXh0cmFjYWNoZS50YXIAYSBjb21tZW50AD77y0jNyclXyBgliSABwUhCWSwBAAA="),
+               Compression::gzip));
+    for (std::size_t size = 0; size < member.size(); ++size)
+        EXPECT_FALSE(expand(member.substr(0, size), Compression::gzip)) << size;
+    EXPECT_FALSE(expand(member + "x", Compression::gzip));
+}
+
 TEST(Gzip, ReadsWhatGzipWrites) {
     // printf hello | gzip -n
     EXPECT_EQ(*expand(*base64_decode("H4sIAAAAAAAAA8tIzcnJBwCGphA2BQAAAA=="), Compression::gzip), "hello");
