@@ -167,15 +167,8 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     for (const auto& one : flags.cache_from) request.cache_imports.push_back(TRY(parse_cache(one, CacheWay::from)));
     for (const auto& one : flags.cache_to) request.cache_exports.push_back(TRY(parse_cache(one, CacheWay::to)));
     for (const auto& one : flags.add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
-    for (const auto& one : flags.contexts) {
-        const auto [name, value] = cut(one, '=');
-        if (!value || name.empty() || value->empty())
-            return bad_input("invalid --build-context {}: want NAME=VALUE", quoted(one));
-        request.named_contexts[std::string(name)] = *value;
-    }
-    for (const auto& one : flags.platforms) {
-        for (const auto& name : split(one, ',')) request.platforms.push_back(TRY(oci::parse_platform(name)));
-    }
+    for (const auto& one : flags.contexts) TRY(parse_build_context(one, request.named_contexts));
+    for (const auto& one : flags.platforms) TRY(parse_platforms(one, request.platforms));
     if (flags.network == "host") {
         request.network = engine::NetworkMode::host;
     } else if (flags.network == "none") {

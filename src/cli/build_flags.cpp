@@ -171,6 +171,19 @@ Result<> parse_build_arg(std::string_view flag, std::map<std::string, std::strin
     return {};
 }
 
+Result<> parse_build_context(std::string_view flag, std::map<std::string, std::string>& contexts) {
+    const auto [name, value] = cut(flag, '=');
+    if (!value || name.empty() || value->empty())
+        return bad_input("invalid --build-context {}: want NAME=VALUE", quoted(flag));
+    contexts[std::string(name)] = *value;
+    return {};
+}
+
+Result<> parse_platforms(std::string_view flag, std::vector<oci::Platform>& platforms) {
+    for (const auto& name : split(flag, ',')) platforms.push_back(TRY(oci::parse_platform(name)));
+    return {};
+}
+
 Result<std::pair<std::string, std::string>> parse_add_host(std::string_view flag) {
     std::size_t at = flag.find('=');
     if (at == std::string_view::npos) at = flag.find(':');

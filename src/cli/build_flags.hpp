@@ -18,7 +18,7 @@ namespace cooper::cli {
 // "type=registry,ref=…", "type=local,dest=DIR" or src=DIR, "type=inline"; a bare name is an image.
 enum class CacheWay : std::uint8_t { from, to };
 [[nodiscard]] Result<engine::CacheSpec> parse_cache(std::string_view flag, CacheWay way);
-// id=x,src=path | id=x,env=VAR | id=x (the variable x if it is set, else the file x)
+// id=x,src=path | id=x,env=VAR | id=x (the variable x if it is set, else the file x); ,leak=allow ,invalidate=true
 [[nodiscard]] Result<engine::SecretSpec> parse_secret(std::string_view flag);
 // default | id | id=path[,path…]
 [[nodiscard]] Result<engine::SshSpec> parse_ssh(std::string_view flag);
@@ -26,6 +26,10 @@ enum class CacheWay : std::uint8_t { from, to };
 [[nodiscard]] Result<engine::ExportSpec> parse_export(std::string_view flag);
 // K=V | K (the caller's variable; absent when that is unset)
 [[nodiscard]] Result<> parse_build_arg(std::string_view flag, std::map<std::string, std::string>& args);
+// NAME=DIR|URL|…
+[[nodiscard]] Result<> parse_build_context(std::string_view flag, std::map<std::string, std::string>& contexts);
+// OS/ARCH[/VARIANT][,…]
+[[nodiscard]] Result<> parse_platforms(std::string_view flag, std::vector<oci::Platform>& platforms);
 // HOST:IP | HOST=IP
 [[nodiscard]] Result<std::pair<std::string, std::string>> parse_add_host(std::string_view flag);
 // 64m, 1g, 1024

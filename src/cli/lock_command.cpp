@@ -55,15 +55,8 @@ Result<engine::BuildRequest> to_request(const LockFlags& flags) {
     request.dockerfile = flags.file;
     request.target = flags.target;
     for (const auto& one : flags.build_args) TRY(parse_build_arg(one, request.build_args));
-    for (const auto& one : flags.contexts) {
-        const auto [name, value] = cut(one, '=');
-        if (!value || name.empty() || value->empty())
-            return bad_input("invalid --build-context {}: want NAME=VALUE", quoted(one));
-        request.named_contexts[std::string(name)] = *value;
-    }
-    for (const auto& one : flags.platforms) {
-        for (const auto& name : split(one, ',')) request.platforms.push_back(TRY(oci::parse_platform(name)));
-    }
+    for (const auto& one : flags.contexts) TRY(parse_build_context(one, request.named_contexts));
+    for (const auto& one : flags.platforms) TRY(parse_platforms(one, request.platforms));
     return request;
 }
 
