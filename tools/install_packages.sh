@@ -8,7 +8,7 @@ build=(g++ cmake ninja-build ccache pkg-config git ca-certificates
     libfmt-dev libssl-dev libzstd-dev libisal-dev libdeflate-dev libsqlite3-dev libbz2-dev liblzma-dev zlib1g-dev
     libcurl4-openssl-dev nlohmann-json3-dev libcli11-dev libtomlplusplus-dev
     libre2-dev libgrpc++-dev protobuf-compiler-grpc protobuf-compiler libprotobuf-dev
-    libcurl4 crun iproute2 nftables iptables passt slirp4netns uidmap openssh-client python3)
+    lld libcurl4 crun iproute2 nftables iptables passt slirp4netns uidmap openssh-client python3)
 test=(libgtest-dev googletest libbenchmark-dev busybox-static mmdebstrap docker-registry skopeo umoci
     openssh-server zstd curl procps systemd binutils)
 # npm comes with node where that is not Debian's own.
