@@ -7,8 +7,9 @@
 #include "codec/base64.hpp"
 #include "codec/rfc3339.hpp"
 #include "codec/sha256.hpp"
+#include "base/work_pool.hpp"
+#include "cachestore/manifest_store.hpp"
 #include "engine/local_job.hpp"
-#include "exporter/push.hpp"
 #include "frontend/git_ref.hpp"
 #include "oci/json_text.hpp"
 #include "oci/media_type.hpp"
@@ -21,8 +22,6 @@ namespace cooper::engine {
 
 namespace {
 
-constexpr int kMaxIndexDepth = 4;
-constexpr std::size_t kMaxIndexEntries = 200;
 constexpr std::string_view kDiffIdAnnotation = "containerd.io/uncompressed";
 constexpr std::string_view kCreatedAnnotation = "buildkit/createdat";
 
@@ -31,36 +30,12 @@ std::string attribute(const CacheSpec& spec, const std::string& name) {
     return found == spec.attrs.end() ? std::string() : found->second;
 }
 
-Result<bool> flag(const CacheSpec& spec, const std::string& name, bool otherwise) {
-    const std::string value = attribute(spec, name);
-    if (value.empty()) return otherwise;
-    const auto parsed = frontend::parse_go_bool(value);
-    if (!parsed) return bad_input("cache attribute {}={} is neither true nor false", name, quoted(value));
-    return *parsed;
-}
-
-Result<oci::Reference> reference_of(const CacheSpec& spec) {
-    const std::string ref = attribute(spec, "ref");
-    if (ref.empty()) return bad_input("a cache in a registry needs ref=REGISTRY/NAME");
-    return TRY(oci::Reference::parse_normalized(ref)).with_default_tag();
-}
-
-// "moby.buildkit.cache.v0" of an image configuration: base64 of the records, as Go writes bytes.
-Result<std::string> inline_records(const oci::ImageConfig& config) {
-    const auto found = config.other.find(std::string(remotecache::kInlineField));
-    if (found == config.other.end()) return std::string();
-    const auto text = nlohmann::json::parse(found->second, nullptr, false);
-    if (!text.is_string()) return std::string();
-    return codec::base64_decode(text.get<std::string>());
-}
-
 }  // namespace
 
-struct CacheOrigin {
-    std::string store;           // a content store of the client's; empty = a registry
-    std::string lazy_reference;  // of its layers
-    std::function<Result<std::string>(const oci::Descriptor& blob, const Stop& stop)> read;
-};
+Result<std::shared_ptr<cachestore::CacheStore>> LocalJob::open_cache(const CacheSpec& spec, cachestore::Way way) {
+    return cachestore::open_store({spec.type, spec.attrs}, way,
+                                  {.registry = workshop_->registry(), .session = options_.session});
+}
 
 void LocalJob::import_caches(const std::vector<CacheSpec>& specs, const Stop& stop) {
     for (const auto& spec : specs) {
@@ -78,93 +53,24 @@ void LocalJob::import_caches(const std::vector<CacheSpec>& specs, const Stop& st
 }
 
 Result<> LocalJob::import_cache(const CacheSpec& spec, const Stop& stop) {
-    if (spec.type == "local") {
-        CacheOrigin origin;
-        const std::string src = attribute(spec, "src");
-        const std::string digest = attribute(spec, "digest");
-        if (src.empty()) return bad_input("a local cache needs src=DIR");
-        if (digest.empty()) return bad_input("a local cache needs the digest of its manifest");
-        origin.store = "local:" + src;
-        origin.lazy_reference = Workshop::kClientContent;
-        origin.read = [this, store = origin.store](const oci::Descriptor& blob,
-                                                   const Stop& stopping) -> Result<std::string> {
-            const auto source = TRY(session().read_content(store, blob.digest, 0, stopping));
-            std::string bytes = TRY(read_all(*source, remotecache::kMaxConfigBytes));
-            if (codec::sha256_of(bytes) != blob.digest)
-                return fail(Code::data_loss, Blame::world, "{} in the cache is damaged", blob.digest.to_string());
-            return bytes;
-        };
-        oci::Descriptor target;
-        target.digest = TRY(Digest::parse(digest));
-        return import_manifest(origin, target, 0, stop);
-    }
-    if (spec.type == "registry") {
-        CacheOrigin origin;
-        const oci::Reference from = TRY(reference_of(spec));
-        registry::Registry& registry = workshop_->registry();
-        const oci::Descriptor target = TRY(registry.resolve(from, stop));
-        origin.lazy_reference = from.without_digest().with_digest(target.digest).canonical();
-        origin.read = [&registry, reference = from](const oci::Descriptor& blob,
-                                                    const Stop& stopping) -> Result<std::string> {
-            if (blob.media_type.empty() || oci::is_manifest(blob.media_type) || oci::is_index(blob.media_type))
-                return registry.fetch_manifest(reference, blob.digest, stopping);
-            return registry.fetch_blob_text(reference, blob, remotecache::kMaxConfigBytes, stopping);
-        };
-        return import_manifest(origin, target, 0, stop);
-    }
-    if (spec.type == "inline")
-        return bad_input("an inline cache is imported from its image").with_hint("type=registry,ref=IMAGE");
-    return bad_input("unknown cache importer: {}", quoted(spec.type)).with_hint("registry and local are known");
+    const auto store = TRY(open_cache(spec, cachestore::Way::from));
+    for (const auto& index : TRY(store->get_indexes("", stop))) TRY(import_index(store, index));
+    return {};
 }
 
-Result<> LocalJob::import_manifest(const CacheOrigin& origin, const oci::Descriptor& target, int depth,
-                                   const Stop& stop) {
-    TRY(check_stop(stop));
-    const std::string bytes = TRY(origin.read(target, stop));
-    const std::string type = TRY(oci::sniff_media_type(bytes));
-    if (oci::is_index(type)) {
-        const oci::Index index = TRY(oci::parse_index(bytes, target.media_type));
-        std::vector<oci::Descriptor> layers;
-        const oci::Descriptor* config = nullptr;
-        for (const auto& one : index.manifests) {
-            if (one.media_type == remotecache::kCacheConfigType) {
-                config = &one;
-            } else {
-                layers.push_back(one);
-            }
-        }
-        if (config != nullptr) return import_layers(origin, layers, {}, TRY(origin.read(*config, stop)), false);
-        if (depth == kMaxIndexDepth || layers.size() > kMaxIndexEntries)
-            return bad_input("the index {} is too deep or too long", target.digest.to_string());
-        for (const auto& image : layers) {
-            if (oci::is_manifest(image.media_type) || oci::is_index(image.media_type))
-                TRY(import_manifest(origin, image, depth + 1, stop));
-        }
-        return {};
-    }
-    const oci::Manifest manifest = TRY(oci::parse_manifest(bytes, target.media_type));
-    if (manifest.config.media_type == remotecache::kCacheConfigType)
-        return import_layers(origin, manifest.layers, {}, TRY(origin.read(manifest.config, stop)), false);
-    if (!oci::is_config(manifest.config.media_type)) return {};  // attestations and other artifacts
-    const oci::ImageConfig config = TRY(oci::parse_image_config(TRY(origin.read(manifest.config, stop))));
-    const std::string records = TRY(inline_records(config));
-    if (records.empty() || config.diff_ids.size() != manifest.layers.size()) return {};
-    return import_layers(origin, manifest.layers, config.diff_ids, records, true);
-}
-
-Result<> LocalJob::import_layers(const CacheOrigin& origin, const std::vector<oci::Descriptor>& layers,
-                                 const std::vector<Digest>& diff_ids, std::string_view records, bool of_image) {
+Result<> LocalJob::import_index(const std::shared_ptr<cachestore::CacheStore>& store, const cachestore::Index& index) {
+    const std::string reference = store->reference().empty() ? Workshop::kCacheContent : store->reference();
     std::vector<Digest> blobs;
     std::map<Digest, remotecache::LayerPlace> places;
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-        const oci::Descriptor& layer = layers[i];
+    for (std::size_t i = 0; i < index.blobs.size(); ++i) {
+        const oci::Descriptor& layer = index.blobs[i];
         blobs.push_back(layer.digest);
-        remotecache::LayerPlace place{.blob = {}, .diff_id = {}, .reference = origin.lazy_reference};
+        remotecache::LayerPlace place{.blob = {}, .diff_id = {}, .reference = reference};
         place.blob.media_type = layer.media_type;
         place.blob.digest = layer.digest;
         place.blob.size = layer.size;
-        if (of_image) {
-            place.diff_id = diff_ids[i];
+        if (index.of_image) {
+            place.diff_id = index.diff_ids[i];
         } else if (const auto found = layer.annotations.find(std::string(kDiffIdAnnotation));
                    found != layer.annotations.end()) {
             if (const auto diff_id = Digest::parse(found->second)) place.diff_id = *diff_id;
@@ -174,11 +80,12 @@ Result<> LocalJob::import_layers(const CacheOrigin& origin, const std::vector<oc
             place.created = codec::parse_rfc3339(found->second);
         }
         if (!oci::is_layer(place.blob.media_type)) continue;
-        if (!origin.store.empty()) workshop_->add_content(layer.digest, origin.store);
+        workshop_->add_content(layer.digest, store);
         places[layer.digest] = std::move(place);
     }
-    const remotecache::CacheGraph graph = of_image ? TRY(remotecache::parse_inline_records(records, std::move(blobs)))
-                                                   : TRY(remotecache::parse_cache_config(records));
+    const remotecache::CacheGraph graph = index.of_image
+                                              ? TRY(remotecache::parse_inline_records(index.text, std::move(blobs)))
+                                              : TRY(remotecache::parse_cache_config(index.text));
     TRY(remotecache::import_graph(*engine_.store_, graph, places));
     return {};
 }
@@ -186,7 +93,7 @@ Result<> LocalJob::import_layers(const CacheOrigin& origin, const std::vector<oc
 // --- exports ---
 
 Result<> LocalJob::add_inline_cache(const ResultRef& ref, exporter::ImageResult& image) {
-    image.config.other.erase(std::string(remotecache::kInlineField));  // of the base
+    image.config.other.erase(std::string(cachestore::kInlineField));  // of the base
     if (ref == nullptr ||
         std::ranges::none_of(options_.cache_exports, [](const auto& spec) { return spec.type == "inline"; })) {
         return {};
@@ -215,7 +122,7 @@ Result<> LocalJob::add_inline_cache(const ResultRef& ref, exporter::ImageResult&
             any = any || !node.results.empty();
         }
         if (any) {
-            image.config.other[std::string(remotecache::kInlineField)] =
+            image.config.other[std::string(cachestore::kInlineField)] =
                 "\"" + codec::base64_encode(remotecache::marshal_inline_records(collected.graph)) + "\"";
         }
     }
@@ -254,15 +161,10 @@ exporter::PackOptions pack_options(const CacheSpec& spec, bool oci_types) {
     return pack;
 }
 
-Result<> check_cache_export(const CacheSpec& spec) {
-    if (spec.type != "registry" && spec.type != "local") {
-        return bad_input("unknown cache exporter: {}", quoted(spec.type))
-            .with_hint("registry, local and inline are known");
-    }
+Result<> check_compression(const CacheSpec& spec) {
     static const std::vector<std::string> kCompressions = {"", "gzip", "zstd", "uncompressed"};
     if (std::ranges::find(kCompressions, attribute(spec, "compression")) == kCompressions.end())
         return bad_input("unknown compression of the cache: {}", quoted(attribute(spec, "compression")));
-    if (spec.type == "local" && attribute(spec, "dest").empty()) return bad_input("a local cache needs dest=DIR");
     return {};
 }
 
@@ -270,12 +172,9 @@ Result<> check_cache_export(const CacheSpec& spec) {
 
 Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer,
                                 Activity& activity, const Stop& stop) {
-    TRY(check_cache_export(spec));
-    const bool oci_types = TRY(flag(spec, "oci-mediatypes", true));
-    const bool as_image = TRY(flag(spec, "image-manifest", oci_types));
-    if (as_image && !oci_types) return bad_input("image-manifest=true and oci-mediatypes=false exclude each other");
-    const std::optional<oci::Reference> target =
-        spec.type == "registry" ? std::optional(TRY(reference_of(spec))) : std::nullopt;
+    TRY(check_compression(spec));
+    const auto cache = TRY(open_cache(spec, cachestore::Way::to));
+    const bool oci_types = TRY(cachestore::flag({spec.type, spec.attrs}, "oci-mediatypes", true));
     VertexProgress& progress = activity.progress();
 
     progress.status("prepare", "preparing build cache for export", 0, 0, false);
@@ -298,7 +197,9 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
     }
     exporter::Packer& packer = workshop_->packer();
     const auto layers = TRY(packer.pack_chain({collected.layers}, pack_options(spec, oci_types), progress, stop));
-    oci::Manifest manifest;
+    cachestore::Index index;
+    index.media_type = cachestore::kCacheConfigType;
+    std::vector<const exporter::PackedLayer*> wanted;
     std::set<Digest> listed;
     for (std::size_t i = 0; i < layers.size(); ++i) {
         collected.graph.layers[i] = layers[i].blob.digest;
@@ -306,61 +207,48 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
         blob.annotations = {
             {std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
             {std::string(kCreatedAnnotation), format_rfc3339(TRY(engine_.store_->layer(layers[i].layer)).created)}};
-        if (listed.insert(blob.digest).second) manifest.layers.push_back(std::move(blob));
+        if (!listed.insert(blob.digest).second) continue;
+        index.blobs.push_back(std::move(blob));
+        wanted.push_back(&layers[i]);
     }
-    std::ranges::sort(manifest.layers, {}, [](const auto& one) { return one.digest.to_string(); });
+    std::ranges::sort(index.blobs, {}, [](const auto& one) { return one.digest.to_string(); });
+    index.text = remotecache::marshal_cache_config(collected.graph);
 
-    const std::string config = remotecache::marshal_cache_config(collected.graph);
-    manifest.config.media_type = remotecache::kCacheConfigType;
-    manifest.config.digest = codec::sha256_of(config);
-    manifest.config.size = config.size();
-    oci::Descriptor top;
-    std::string bytes;
-    if (as_image) {
-        manifest.media_type = oci::kOciManifest;
-        bytes = oci::marshal_manifest(manifest);
-        top.media_type = oci::kOciManifest;
-    } else {
-        oci::Index index;
-        index.media_type = oci_types ? oci::kOciIndex : oci::kDockerIndex;
-        index.manifests = manifest.layers;
-        index.manifests.push_back(manifest.config);
-        bytes = oci::marshal_index(index);
-        top.media_type = index.media_type;
-    }
-    top.digest = codec::sha256_of(bytes);
-    top.size = bytes.size();
+    TRY(parallel_for(wanted.size(), cache->parallelism(), [&](std::size_t i) -> Result<> {
+        return put_layer(*cache, *wanted[i], progress, stop);
+    }));
+    const oci::Descriptor top = TRY(cache->put_index("", index, stop));
+    const std::string row = fmt::format("writing cache {}manifest {}", top.media_type == oci::kOciManifest ? "image " : "",
+                                        top.digest.to_string());
+    progress.status(row, row, 0, 0, true);
+    if (cache->has_blob_lists()) answer.response["cache.manifest"] = oci::marshal_descriptor(top);
+    return {};
+}
 
-    const std::string manifest_row =
-        fmt::format("writing cache {}manifest {}", as_image ? "image " : "", top.digest.to_string());
-    if (target) {
-        const oci::Reference repository = target->repository_only();
-        TRY_CONTEXT(exporter::push_layers(packer, workshop_->registry(), layers, repository, progress, stop), "push {}",
-                    target->canonical());
-        registry::PushBlob blob;
-        blob.blob = manifest.config;
-        blob.open = [&]() -> Result<std::unique_ptr<ByteSource>> { return std::make_unique<StringSource>(config); };
-        TRY_CONTEXT(workshop_->registry().push_blob(repository, blob, stop), "push {}", target->canonical());
-        progress.status(manifest_row, manifest_row, 0, 0, false);
-        TRY_CONTEXT(workshop_->registry().push_manifest(*target, top.media_type, bytes, stop), "push {}",
-                    target->canonical());
-    } else {
-        const std::string store = "local:" + attribute(spec, "dest");
-        for (const auto& layer : layers) {
-            const std::string row = "writing layer " + layer.blob.digest.to_string();
-            progress.status(row, row, 0, 0, false);
-            const auto source = TRY(packer.open_layer(layer, stop));
-            TRY(session().write_content(store, layer.blob.digest, layer.blob.size, *source, stop));
-            progress.status(row, row, 0, 0, true);
+Result<> LocalJob::put_layer(cachestore::CacheStore& cache, const exporter::PackedLayer& layer,
+                             VertexProgress& progress, const Stop& stop) {
+    const std::string id = layer.blob.digest.to_string();
+    const std::string row = "writing layer " + id;
+    const auto size = static_cast<std::int64_t>(layer.blob.size);
+    cachestore::PutBlob put;
+    put.blob = layer.blob;
+    put.open = [&] { return workshop_->packer().open_layer(layer, stop); };
+    if (!layer.reference.empty() && layer.reference != Workshop::kCacheContent) {
+        if (const auto origin = oci::Reference::parse_normalized(layer.reference)) {
+            const auto target = oci::Reference::parse_normalized(cache.reference());
+            if (target && target->domain() == origin->domain() && target->path() != origin->path())
+                put.mount_from.push_back(origin->path());
         }
-        StringSource config_source(config);
-        TRY(session().write_content(store, manifest.config.digest, config.size(), config_source, stop));
-        progress.status(manifest_row, manifest_row, 0, 0, false);
-        StringSource manifest_source(bytes);
-        TRY(session().write_content(store, top.digest, bytes.size(), manifest_source, stop));
     }
-    progress.status(manifest_row, manifest_row, 0, 0, true);
-    answer.response["cache.manifest"] = oci::marshal_descriptor(top);
+    put.on_progress = [&](std::uint64_t sent) {
+        progress.status(row, row, static_cast<std::int64_t>(sent), size, false);
+    };
+    progress.status(row, row, 0, size, false);
+    if (TRY(cache.put(put, stop)) == cachestore::Put::existed) {
+        progress.status(row, row + " (already there)", 0, 0, true);
+    } else {
+        progress.status(row, row, size, size, true);
+    }
     return {};
 }
 

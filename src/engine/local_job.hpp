@@ -2,6 +2,7 @@
 // Dockerfile frontend, and exports.
 #pragma once
 
+#include "cachestore/open.hpp"
 #include "engine/build_job.hpp"
 #include "engine/build_op.hpp"
 #include "engine/recorder.hpp"
@@ -35,9 +36,6 @@ private:
     std::shared_ptr<const Plan> plan_;
     solver::Output output_;
 };
-
-// Where a cache is read from.
-struct CacheOrigin;
 
 class LocalJob final : public BuildJob, private frontend::Bridge {
 public:
@@ -126,12 +124,13 @@ private:
     // Each at most once in this job; what fails is told and makes the build slower, not wrong.
     void import_caches(const std::vector<CacheSpec>& specs, const Stop& stop);
     Result<> import_cache(const CacheSpec& spec, const Stop& stop);
-    Result<> import_manifest(const CacheOrigin& origin, const oci::Descriptor& target, int depth, const Stop& stop);
-    Result<> import_layers(const CacheOrigin& origin, const std::vector<oci::Descriptor>& layers,
-                           const std::vector<Digest>& diff_ids, std::string_view records, bool of_image);
+    Result<> import_index(const std::shared_ptr<cachestore::CacheStore>& store, const cachestore::Index& index);
+    Result<std::shared_ptr<cachestore::CacheStore>> open_cache(const CacheSpec& spec, cachestore::Way way);
     Result<> export_caches(const FrontendResult& result, ExportAnswer& answer, const Stop& stop);
     Result<> export_cache(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer, Activity& activity,
                           const Stop& stop);
+    Result<> put_layer(cachestore::CacheStore& cache, const exporter::PackedLayer& layer, VertexProgress& progress,
+                       const Stop& stop);
     // What the image's own configuration says of the cache, when an inline export is wanted.
     Result<> add_inline_cache(const ResultRef& ref, exporter::ImageResult& image);
 

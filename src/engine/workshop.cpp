@@ -125,7 +125,9 @@ void Workshop::note_lost(const store::Chain& chain, const Error& error) {
     }
 }
 
-void Workshop::add_content(const Digest& blob, const std::string& store) { (*contents_.lock())[blob] = store; }
+void Workshop::add_content(const Digest& blob, std::shared_ptr<cachestore::CacheStore> store) {
+    (*contents_.lock())[blob].push_back(std::move(store));
+}
 
 Result<oci::Descriptor> Workshop::resolve(const oci::Reference& reference, const Stop& stop) {
     return origin_.resolve(reference, stop);
@@ -137,14 +139,19 @@ Result<std::string> Workshop::fetch_manifest(const oci::Reference& reference, co
 
 Result<std::unique_ptr<ByteSource>> Workshop::fetch_blob(const oci::Reference& reference, const oci::Descriptor& blob,
                                                          std::uint64_t offset, const Stop& stop) {
-    std::string content;
+    std::vector<std::shared_ptr<cachestore::CacheStore>> stores;
     {
         auto contents = contents_.lock();
-        if (const auto found = contents->find(blob.digest); found != contents->end()) content = found->second;
+        if (const auto found = contents->find(blob.digest); found != contents->end()) stores = found->second;
     }
-    if (!content.empty()) return session_->read_content(content, blob.digest, offset, stop);
-    if (reference.canonical() == kClientContent) {
-        return fail(Code::not_found, Blame::world, "layer {} is in a cache directory that this build does not have",
+    const bool of_registry = reference.canonical() != kCacheContent;
+    for (std::size_t i = 0; i < stores.size(); ++i) {
+        auto source = stores[i]->get(blob, {.offset = offset}, stop);
+        const bool last = i + 1 == stores.size() && !of_registry;
+        if (source || last || source.error().is_cancelled()) return source;
+    }
+    if (!of_registry) {
+        return fail(Code::not_found, Blame::world, "layer {} is in a cache that this build does not have",
                     blob.digest.to_string());
     }
     return origin_.fetch_blob(reference, blob, offset, stop);

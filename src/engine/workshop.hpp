@@ -4,6 +4,7 @@
 // Any thread.
 #pragma once
 
+#include "cachestore/cache_store.hpp"
 #include "engine/local_engine.hpp"
 #include "ops/environment.hpp"
 
@@ -33,9 +34,10 @@ public:
     Result<std::unique_ptr<source::ImageOrigin>> layout_origin(const std::string& store_id,
                                                                const std::string& session_id, const Stop& stop);
 
-    // Blobs that a content store of the client's has. Lazy layers of these have kClientContent as their reference.
-    static constexpr const char* kClientContent = "client-content.invalid/cache:latest";
-    void add_content(const Digest& blob, const std::string& store);
+    // Blobs that a cache of this build has: they are fetched from there first. Lazy layers of a store that no other
+    // build can find have kCacheContent as their reference.
+    static constexpr const char* kCacheContent = "client-content.invalid/cache:latest";
+    void add_content(const Digest& blob, std::shared_ptr<cachestore::CacheStore> store);
     // Whether layers that were imported could not be fetched since the last time. Their results are dropped from the
     // cache already; a step that needs them is to be run instead.
     [[nodiscard]] bool take_lost_layers() { return lost_layers_.exchange(false); }
@@ -88,7 +90,7 @@ private:
     ops::Trees trees_;
     exporter::Packer packer_;
     std::map<std::string, store::Chain> chains_;
-    Guarded<std::map<Digest, std::string>> contents_;  // blob → content store
+    Guarded<std::map<Digest, std::vector<std::shared_ptr<cachestore::CacheStore>>>> contents_;
     std::atomic<bool> lost_layers_ = false;
     Guarded<std::optional<FailedStep>> failed_step_;
     Guarded<std::map<std::string, std::shared_ptr<source::LocalContext>>> opened_;  // by what was wanted

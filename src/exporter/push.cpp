@@ -94,12 +94,6 @@ Result<> push_manifest(const Pushing& pushing, const oci::Reference& target, con
 
 }  // namespace
 
-Result<> push_layers(Packer& packer, registry::Registry& registry, const std::vector<PackedLayer>& layers,
-                     const oci::Reference& repository, VertexProgress& progress, const Stop& stop) {
-    return push_blobs({.packer = packer, .registry = registry, .layers = layers, .progress = progress, .stop = stop},
-                      repository, {});
-}
-
 Result<> push_image(Packer& packer, registry::Registry& registry, const PackedResult& result,
                     const std::vector<oci::Reference>& names, PushName by, VertexProgress& progress, const Stop& stop) {
     std::vector<PackedLayer> layers;

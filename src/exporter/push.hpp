@@ -12,10 +12,6 @@ namespace cooper::exporter {
 
 enum class PushName : std::uint8_t { tag, digest };
 
-// Layers alone, those that are the same once.
-[[nodiscard]] Result<> push_layers(Packer& packer, registry::Registry& registry, const std::vector<PackedLayer>& layers,
-                                   const oci::Reference& repository, VertexProgress& progress, const Stop& stop);
-
 // With PushName::digest the names must have no tag. Errors name the reference.
 [[nodiscard]] Result<> push_image(Packer& packer, registry::Registry& registry, const PackedResult& result,
                                   const std::vector<oci::Reference>& names, PushName by, VertexProgress& progress,

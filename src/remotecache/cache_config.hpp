@@ -19,8 +19,6 @@
 
 namespace cooper::remotecache {
 
-inline constexpr std::string_view kCacheConfigType = "application/vnd.buildkit.cacheconfig.v0";
-inline constexpr std::string_view kInlineField = "moby.buildkit.cache.v0";  // of an image configuration, base64
 inline constexpr std::size_t kMaxConfigBytes = 64u << 20;
 
 struct CacheNode {
