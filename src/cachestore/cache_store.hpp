@@ -43,7 +43,8 @@ struct Index {
     std::string media_type;  // of the text
     std::string text;
     // What the text is about. Where has_blob_lists() these are written beside the text (which keeps a registry from
-    // collecting them) and are read from there; elsewhere the text must say everything, and the list is empty when read.
+    // collecting them) and are read from there; elsewhere the text must say everything, and the list is empty when
+    // read.
     std::vector<oci::Descriptor> blobs;
     // Only read: the text is that of an image's configuration (moby.buildkit.cache.v0), blobs are the image's layers,
     // and these are what the layers unpack to.

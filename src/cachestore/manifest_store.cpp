@@ -48,8 +48,7 @@ Result<std::vector<Index>> ManifestStore::get_indexes(const std::string& name, c
     return found;
 }
 
-Result<> ManifestStore::collect(const oci::Descriptor& target, int depth, std::vector<Index>& found,
-                                const Stop& stop) {
+Result<> ManifestStore::collect(const oci::Descriptor& target, int depth, std::vector<Index>& found, const Stop& stop) {
     TRY(check_stop(stop));
     const std::string bytes = TRY(read(target, stop));
     const std::string type = TRY(oci::sniff_media_type(bytes));

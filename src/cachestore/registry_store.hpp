@@ -1,5 +1,5 @@
-// A cache in a repository of a registry: blobs are its blobs, an index is a manifest under a tag. The cache's own is the
-// tag that the reference names; others are TAG-NAME.
+// A cache in a repository of a registry: blobs are its blobs, an index is a manifest under a tag. The cache's own is
+// the tag that the reference names; others are TAG-NAME.
 #pragma once
 
 #include "cachestore/manifest_store.hpp"

@@ -4,11 +4,11 @@
 // remotecache's work; here is where the bytes come from and go to. Specification: BuildKit's remote cache.
 
 #include "base/text.hpp"
+#include "base/work_pool.hpp"
+#include "cachestore/manifest_store.hpp"
 #include "codec/base64.hpp"
 #include "codec/rfc3339.hpp"
 #include "codec/sha256.hpp"
-#include "base/work_pool.hpp"
-#include "cachestore/manifest_store.hpp"
 #include "engine/local_job.hpp"
 #include "frontend/git_ref.hpp"
 #include "oci/json_text.hpp"
@@ -214,12 +214,11 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
     std::ranges::sort(index.blobs, {}, [](const auto& one) { return one.digest.to_string(); });
     index.text = remotecache::marshal_cache_config(collected.graph);
 
-    TRY(parallel_for(wanted.size(), cache->parallelism(), [&](std::size_t i) -> Result<> {
-        return put_layer(*cache, *wanted[i], progress, stop);
-    }));
+    TRY(parallel_for(wanted.size(), cache->parallelism(),
+                     [&](std::size_t i) -> Result<> { return put_layer(*cache, *wanted[i], progress, stop); }));
     const oci::Descriptor top = TRY(cache->put_index("", index, stop));
-    const std::string row = fmt::format("writing cache {}manifest {}", top.media_type == oci::kOciManifest ? "image " : "",
-                                        top.digest.to_string());
+    const std::string row = fmt::format("writing cache {}manifest {}",
+                                        top.media_type == oci::kOciManifest ? "image " : "", top.digest.to_string());
     progress.status(row, row, 0, 0, true);
     if (cache->has_blob_lists()) answer.response["cache.manifest"] = oci::marshal_descriptor(top);
     return {};
