@@ -14,6 +14,7 @@ cmake --build --preset dev
 tools/base_images/make.sh busybox runtime >/dev/null
 tools/docker_cli/fetch.sh >/dev/null || echo "without Docker's clients: the scenarios that need them are skipped" >&2
 tools/kubernetes_models/fetch.sh >/dev/null || echo "without Kubernetes' types: its manifests are not checked" >&2
+tools/s3_server/fetch.sh >/dev/null || echo "without an S3 server: caches in S3 are not tested" >&2
 failed=0
 ctest --preset dev -L 'unit|house' -j "$(nproc)" || failed=1
 tests/scenario.py --cooper build/dev/bin/cooper tests/scenarios || failed=1

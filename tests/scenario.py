@@ -38,6 +38,12 @@ def kubernetes_models():
     return Path(os.environ.get("COOPER_KUBERNETES_MODELS") or Path(cache) / "cooper/kubernetes-models")
 
 
+def s3_server():
+    """Where tools/s3_server/fetch.sh puts things."""
+    cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    return Path(os.environ.get("COOPER_S3_SERVER") or Path(cache) / "cooper/s3-server")
+
+
 class Failure(Exception):
     pass
 
@@ -162,6 +168,47 @@ class Registry:
             cls.process.wait()
 
 
+class Servers:
+    """Small servers of one scenario; each prints its port and ends with its standard input."""
+
+    def __init__(self, work):
+        self.work, self.processes = work, []
+
+    def start(self, *argv):
+        process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=open(self.work / "servers.log", "ab"), text=True)
+        self.processes.append(process)
+        port = process.stdout.readline().strip()
+        if not port:
+            raise Failure(f"{argv[1]} did not start:\n{(self.work / 'servers.log').read_text()[-2000:]}")
+        return f"127.0.0.1:{port}"
+
+    def stop(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def offer(self, need, env):
+        """What `# needs:` may ask for, told by variables of the scenario."""
+        if need == "s3":
+            server = self.start("node", HERE / "s3_server.mjs", s3_server(), self.work / "s3")
+            env["S3_HOST"] = server
+            env["S3"] = ("type=s3,bucket=cache,region=us-east-1,use_path_style=true,"
+                         f"access_key_id=S3RVER,secret_access_key=S3RVER,endpoint_url=http://{server}")
+        elif need == "faulty_registry":
+            env["FAULTY"] = self.proxy(env["REGISTRY"])
+        elif need == "faulty_s3":
+            env["FAULTY"] = self.proxy(env["S3_HOST"])
+            env["S3"] = env["S3"].replace(env["S3_HOST"], env["FAULTY"])
+
+    def proxy(self, target):
+        return self.start(sys.executable, HERE / "faulty_proxy.py", target, self.work / "faults",
+                          self.work / "requests.log")
+
+
+SERVERS = ("s3", "faulty_registry", "faulty_s3")
+
+
 class Run:
     """One scenario being run in its own folder with its own state."""
 
@@ -170,6 +217,7 @@ class Run:
         self.work = Path(tempfile.mkdtemp(prefix="scn-", dir=shared))
         self.context, self.image, self.last = self.work / "context", None, None
         self.base_images, self.shared, self.daemon = base_images, shared, None
+        self.servers = Servers(self.work)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("COOPER_", "BUILDKIT_"))}
         self.env.update(COOPER=str(program), COOPER_ROOT=str(self.work / "state"), WORK=str(self.work),
                         CONTEXT=str(self.context), NO_COLOR="1", HOME=str(self.work / "home"),
@@ -197,6 +245,8 @@ class Run:
             elif need == "registry":
                 self.env["REGISTRY"] = Registry.address(self.shared)
                 self.env["REPO"] = self.env["REGISTRY"] + "/" + self.scenario.path.stem.lower()
+            elif need in SERVERS:
+                self.servers.offer(need, self.env)
             elif (archive := self.base_images / f"{need}.tar").exists():
                 self.command([str(self.program), "load", "-q", "-i", str(archive)], True)
 
@@ -288,7 +338,7 @@ class Run:
 
     def expand(self, rest):
         replace = lambda m: self.env.get(m[1], m[0])
-        return [re.sub(r"\$([A-Z_]+)", replace, word) for word in shlex.split(rest)]
+        return [re.sub(r"\$([A-Z_][A-Z_0-9]*)", replace, word) for word in shlex.split(rest)]
 
     def do_write(self, rest):
         name, _, text = rest.partition(" ")
@@ -460,11 +510,13 @@ def skipped_because(scenario, base_images):
             if not kubernetes_models().is_dir():
                 return "needs Kubernetes' types: tools/kubernetes_models/fetch.sh"
             continue
+        if need == "s3" and not (s3_server() / ".made").exists():
+            return "needs an S3 server: tools/s3_server/fetch.sh"
         if need == "registry" and not shutil.which("docker-registry"):
             return "needs docker-registry"
         if need in BASE_IMAGES and not (base_images / f"{need}.tar").exists():
             return f"needs the base image {need}: tools/base_images/make.sh {need}"
-        if need not in ("root", "registry", "overlay", *BASE_IMAGES) and not shutil.which(need):
+        if need not in ("root", "registry", "overlay", *SERVERS, *BASE_IMAGES) and not shutil.which(need):
             return f"needs the program {need}"
     return None
 
@@ -496,6 +548,8 @@ def run_one(path, args, shared, base_images):
     finally:
         if run and run.daemon:
             run.daemon.kill()
+        if run:
+            run.servers.stop()
         if run and not args.keep:
             shutil.rmtree(run.work, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 #include "buildctl/job.hpp"
 
 #include "base/text.hpp"
+#include "cachestore/open.hpp"
 #include "codec/base64.hpp"
 #include "codec/go_json.hpp"
 #include "oci/manifest.hpp"
@@ -121,7 +122,18 @@ Result<> add_exporter(Job& job, client::TypedAttributes exporter, const std::str
     return {};
 }
 
+namespace {
+
+void add_what_this_machine_knows(client::TypedAttributes& cache) {
+    cachestore::Spec spec{.type = cache.type, .attrs = cache.attrs};
+    cachestore::add_client_attributes(spec, cachestore::process_environment);
+    cache.attrs = std::move(spec.attrs);
+}
+
+}  // namespace
+
 Result<> add_cache_export(Job& job, client::TypedAttributes cache) {
+    add_what_this_machine_knows(cache);
     if (cache.type == "local") {
         const std::string dest = cache.attrs["dest"];
         if (dest.empty()) return bad_input("cache export of type local needs dest=DIR");
@@ -135,6 +147,7 @@ Result<> add_cache_export(Job& job, client::TypedAttributes cache) {
 }
 
 Result<> add_cache_import(Job& job, client::TypedAttributes cache) {
+    add_what_this_machine_knows(cache);
     if (cache.type == "local") {
         const std::string src = cache.attrs["src"];
         if (src.empty()) return bad_input("cache import of type local needs src=DIR");

@@ -40,7 +40,7 @@ struct Range {
 inline constexpr Range kWhole{};
 
 struct Index {
-    std::string media_type;  // of the text
+    std::string media_type;  // of the text; not known when read from where only the text is kept
     std::string text;
     // What the text is about. Where has_blob_lists() these are written beside the text (which keeps a registry from
     // collecting them) and are read from there; elsewhere the text must say everything, and the list is empty when
@@ -68,7 +68,8 @@ public:
     [[nodiscard]] virtual Result<bool> has(const Digest& blob, const Stop& stop) = 0;
     // Does not open the blob when the place has it.
     [[nodiscard]] virtual Result<Put> put(const PutBlob& blob, const Stop& stop) = 0;
-    // NOT verified: whoever reads the whole of it does that. The size may be left at 0 when it is not known.
+    // NOT verified: whoever reads the whole of it does that. The size may be left at 0 when it is not known. The store
+    // must outlive the stream.
     [[nodiscard]] virtual Result<std::unique_ptr<ByteSource>> get(const oci::Descriptor& blob, const Range& range,
                                                                   const Stop& stop) = 0;
     // Everything known under a name; not_found when there is no such name, none when what has it is no cache. Several

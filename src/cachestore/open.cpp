@@ -3,7 +3,12 @@
 #include "base/text.hpp"
 #include "cachestore/client_store.hpp"
 #include "cachestore/registry_store.hpp"
+#include "cachestore/s3_store.hpp"
 #include "frontend/git_ref.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
 
 namespace cooper::cachestore {
 
@@ -46,7 +51,84 @@ Result<std::shared_ptr<CacheStore>> open_client(const Spec& spec, Way way, const
         std::make_shared<ClientStore>(here.session, "local:" + directory, std::move(digests), form));
 }
 
+// An attribute, else a variable, else a value; an attribute that is there and empty is empty.
+std::string attribute_or(const Spec& spec, const std::string& name, const std::string& otherwise) {
+    const auto found = spec.attrs.find(name);
+    return found == spec.attrs.end() ? otherwise : found->second;
+}
+
+Result<std::int64_t> positive(const Spec& spec, const std::string& name, std::int64_t otherwise, std::int64_t most) {
+    const std::string value = attribute(spec, name);
+    if (value.empty()) return otherwise;
+    const auto number = parse_int(value);
+    if (!number || *number < 1) return bad_input("{} must be a positive integer, not {}", name, quoted(value));
+    return std::min(*number, most);
+}
+
+// timeout: how long nothing may come before a connection is given up.
+Result<detail::CallLimits> limits_of(const Spec& spec) {
+    detail::CallLimits limits;
+    if (const std::string timeout = attribute(spec, "timeout"); !timeout.empty()) {
+        const auto value = TRY_CONTEXT(duration(timeout), "timeout");
+        if (value < std::chrono::seconds(1)) return bad_input("timeout={} is less than a second", timeout);
+        limits.idle_timeout = std::min(limits.idle_timeout, std::chrono::duration_cast<std::chrono::seconds>(value));
+        limits.all_attempts = value;
+    }
+    return limits;
+}
+
+Result<std::shared_ptr<CacheStore>> open_s3(const Spec& spec, const Surroundings& here) {
+    S3Config config;
+    config.bucket = attribute_or(spec, "bucket", here.environment("AWS_BUCKET"));
+    if (config.bucket.empty()) return bad_input("bucket ($AWS_BUCKET) not set for s3 cache");
+    config.region = attribute_or(spec, "region", here.environment("AWS_REGION"));
+    if (config.region.empty()) return bad_input("region ($AWS_REGION) not set for s3 cache");
+    config.prefix = attribute(spec, "prefix");
+    config.manifests_prefix = attribute_or(spec, "manifests_prefix", config.manifests_prefix);
+    config.blobs_prefix = attribute_or(spec, "blobs_prefix", config.blobs_prefix);
+    config.names = TRY(cache_names(attribute(spec, "name")));
+    // What is no duration is passed over, as BuildKit does.
+    if (const auto age = duration(attribute(spec, "touch_refresh")))
+        config.touch_refresh = std::chrono::duration_cast<std::chrono::seconds>(*age);
+    config.endpoint = attribute(spec, "endpoint_url");
+    config.path_style = frontend::parse_go_bool(attribute(spec, "use_path_style")).value_or(false);
+    config.upload_parallelism = static_cast<std::size_t>(TRY(positive(spec, "upload_parallelism", 4, 64)));
+    config.limits = TRY(limits_of(spec));
+    config.limits.attempts = static_cast<int>(TRY(positive(spec, "retry_max_attempts", 4, 20)));
+    if (const std::string mode = attribute(spec, "retry_mode"); !mode.empty() && mode != "standard" && mode != "adaptive")
+        return bad_input("retry_mode must be \"standard\" or \"adaptive\", not {}", quoted(mode));
+    config.credentials = {.access_key_id = attribute(spec, "access_key_id"),
+                          .secret_access_key = attribute(spec, "secret_access_key"),
+                          .session_token = attribute(spec, "session_token")};
+    if (config.credentials.access_key_id.empty() || config.credentials.secret_access_key.empty())
+        config.credentials = TRY(find_aws_credentials(here.environment));
+    return S3Store::open(std::move(config), here.client, here.clock);
+}
+
 }  // namespace
+
+Result<std::chrono::milliseconds> duration(const std::string& text) {
+    static constexpr std::pair<std::string_view, double> kUnits[] = {
+        {"ns", 1e-6}, {"us", 1e-3}, {"µs", 1e-3}, {"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}};
+    std::string_view rest = text;
+    double total = 0;
+    bool any = false;
+    while (!rest.empty()) {
+        double number = 0;
+        const auto [end, error] =
+            std::from_chars(rest.data(), rest.data() + rest.size(), number, std::chars_format::fixed);
+        if (error != std::errc() || number < 0 || number > 1e12) break;
+        rest.remove_prefix(static_cast<std::size_t>(end - rest.data()));
+        const std::size_t length = std::min(rest.size(), rest.find_first_of("0123456789."));
+        const auto* unit = std::ranges::find(kUnits, rest.substr(0, length), &std::pair<std::string_view, double>::first);
+        if (unit == std::end(kUnits)) break;
+        total += number * unit->second;
+        rest.remove_prefix(length);
+        any = true;
+    }
+    if (!any || !rest.empty() || total > 1e13) return bad_input("{} is no duration", quoted(text)).with_hint("as in 1h30m");
+    return std::chrono::milliseconds(static_cast<std::int64_t>(total));
+}
 
 std::string attribute(const Spec& spec, const std::string& name) {
     const auto found = spec.attrs.find(name);
@@ -61,14 +143,32 @@ Result<bool> flag(const Spec& spec, const std::string& name, bool otherwise) {
     return *parsed;
 }
 
+std::string process_environment(const std::string& name) {
+    const char* value = std::getenv(name.c_str());
+    return value == nullptr ? "" : value;
+}
+
+void add_client_attributes(Spec& spec, const std::function<std::string(const std::string& name)>& environment) {
+    if (spec.type == "s3") {
+        if (spec.attrs.contains("access_key_id") || spec.attrs.contains("secret_access_key")) return;
+        const auto found = find_aws_credentials(environment);
+        if (!found) return;  // the daemon may have its own
+        spec.attrs["access_key_id"] = found->access_key_id;
+        spec.attrs["secret_access_key"] = found->secret_access_key;
+        if (!found->session_token.empty()) spec.attrs["session_token"] = found->session_token;
+    }
+}
+
 Result<std::shared_ptr<CacheStore>> open_store(const Spec& spec, Way way, const Surroundings& here) {
     if (spec.type == "registry") return open_registry(spec, way, here);
     if (spec.type == "local") return open_client(spec, way, here);
+    if (spec.type == "s3") return open_s3(spec, here);
     if (spec.type == "inline" && way == Way::from) {
         return bad_input("an inline cache is imported from its image").with_hint("type=registry,ref=IMAGE");
     }
     return bad_input("unknown cache {}: {}", way == Way::to ? "exporter" : "importer", quoted(spec.type))
-        .with_hint(way == Way::to ? "registry, local and inline are known" : "registry and local are known");
+        .with_hint(way == Way::to ? "registry, local, inline and s3 are known"
+                                   : "registry, local and s3 are known");
 }
 
 }  // namespace cooper::cachestore

@@ -1,14 +1,19 @@
 // The door: type and attributes of --cache-to or --cache-from to a CacheStore.
 #pragma once
 
+#include "base/clock.hpp"
 #include "cachestore/cache_store.hpp"
 #include "session/session.hpp"
 
+#include <functional>
 #include <map>
 
 namespace cooper::cachestore {
 
 enum class Way : std::uint8_t { to, from };
+
+// What process_environment() reads is set by nobody while the program runs.
+[[nodiscard]] std::string process_environment(const std::string& name);
 
 struct Spec {
     std::string type;
@@ -19,14 +24,24 @@ struct Spec {
 struct Surroundings {
     registry::Registry& registry;
     std::shared_ptr<session::Session> session;
+    http::Client& client;
+    const Clock& clock;
+    // The value of a variable of this process, or "".
+    std::function<std::string(const std::string& name)> environment;
 };
 
 // Asks nobody. The place of type=local is src (or dest) and, to read, the digest of its manifest; of other names of it
 // the attributes are digest.NAME.
 [[nodiscard]] Result<std::shared_ptr<CacheStore>> open_store(const Spec& spec, Way way, const Surroundings& here);
 
+// What only the machine of the client knows, for an engine elsewhere: credentials of S3 as find_aws_credentials() finds
+// them, and what GitHub tells its jobs. Attributes that are given stay as they are.
+void add_client_attributes(Spec& spec, const std::function<std::string(const std::string& name)>& environment);
+
 // "" when there is no such attribute.
 [[nodiscard]] std::string attribute(const Spec& spec, const std::string& name);
+// "24h", "1m30s", "250ms"; invalid_argument.
+[[nodiscard]] Result<std::chrono::milliseconds> duration(const std::string& text);
 // As Go reads it; invalid_argument.
 [[nodiscard]] Result<bool> flag(const Spec& spec, const std::string& name, bool otherwise);
 

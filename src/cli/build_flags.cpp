@@ -147,16 +147,17 @@ Result<engine::CacheSpec> parse_cache(std::string_view flag, CacheWay way) {
             spec.attrs[to_lower(key)] = *value;
         }
     }
-    static const std::vector<std::string> kFrom = {"registry", "local"};
-    static const std::vector<std::string> kTo = {"registry", "local", "inline"};
+    static const std::vector<std::string> kFrom = {"registry", "local", "s3"};
+    static const std::vector<std::string> kTo = {"registry", "local", "inline", "s3"};
     const auto& known = way == CacheWay::from ? kFrom : kTo;
     if (std::find(known.begin(), known.end(), spec.type) == known.end()) {
         return bad_input("{} {}: unknown type {}", name, quoted(flag), quoted(spec.type))
             .with_hint("types: " + join(known, ", "));
     }
-    const char* place = spec.type == "registry" ? "ref" : way == CacheWay::from ? "src" : "dest";
-    if (spec.type != "inline" && spec.attrs[place].empty())
-        return bad_input("{} {} needs {}=…", name, quoted(flag), place);
+    if (spec.type == "registry" || spec.type == "local") {
+        const char* place = spec.type == "registry" ? "ref" : way == CacheWay::from ? "src" : "dest";
+        if (spec.attrs[place].empty()) return bad_input("{} {} needs {}=…", name, quoted(flag), place);
+    }
     return spec;
 }
 

@@ -48,7 +48,7 @@ struct ExportSpec {
     int client_exporter = -1;
 };
 
-// --cache-to, --cache-from: registry, local, inline, with BuildKit's attributes.
+// --cache-to, --cache-from: cachestore's types, and inline, with BuildKit's attributes.
 struct CacheSpec {
     std::string type;
     std::map<std::string, std::string> attrs;

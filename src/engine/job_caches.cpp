@@ -34,7 +34,11 @@ std::string attribute(const CacheSpec& spec, const std::string& name) {
 
 Result<std::shared_ptr<cachestore::CacheStore>> LocalJob::open_cache(const CacheSpec& spec, cachestore::Way way) {
     return cachestore::open_store({spec.type, spec.attrs}, way,
-                                  {.registry = workshop_->registry(), .session = options_.session});
+                                  {.registry = workshop_->registry(),
+                                   .session = options_.session,
+                                   .client = engine_.http_,
+                                   .clock = engine_.clock_,
+                                   .environment = cachestore::process_environment});
 }
 
 void LocalJob::import_caches(const std::vector<CacheSpec>& specs, const Stop& stop) {
@@ -42,6 +46,7 @@ void LocalJob::import_caches(const std::vector<CacheSpec>& specs, const Stop& st
         if (!imported_.lock()->insert(spec).second) continue;
         const std::string what = spec.type == "registry" ? attribute(spec, "ref")
                                  : spec.type == "local"  ? attribute(spec, "src")
+                                 : spec.type == "s3"     ? "s3://" + attribute(spec, "bucket")
                                                          : spec.type;
         Activity activity(progress_, engine_.clock_, "importing cache manifest from " + what);
         if (const auto done = import_cache(spec, stop); !done) {
@@ -58,34 +63,54 @@ Result<> LocalJob::import_cache(const CacheSpec& spec, const Stop& stop) {
     return {};
 }
 
-Result<> LocalJob::import_index(const std::shared_ptr<cachestore::CacheStore>& store, const cachestore::Index& index) {
-    const std::string reference = store->reference().empty() ? Workshop::kCacheContent : store->reference();
-    std::vector<Digest> blobs;
-    std::map<Digest, remotecache::LayerPlace> places;
+namespace {
+
+// What is known of each layer, by its blob: from the list beside the text, else from the text.
+std::map<Digest, remotecache::LayerFacts> facts_of(const cachestore::Index& index) {
+    std::map<Digest, remotecache::LayerFacts> facts;
     for (std::size_t i = 0; i < index.blobs.size(); ++i) {
         const oci::Descriptor& layer = index.blobs[i];
-        blobs.push_back(layer.digest);
-        remotecache::LayerPlace place{.blob = {}, .diff_id = {}, .reference = reference};
-        place.blob.media_type = layer.media_type;
-        place.blob.digest = layer.digest;
-        place.blob.size = layer.size;
+        remotecache::LayerFacts& one = facts[layer.digest];
+        one.media_type = layer.media_type;
+        one.size = layer.size;
+        const auto annotation = [&](std::string_view name) {
+            const auto found = layer.annotations.find(std::string(name));
+            return found == layer.annotations.end() ? std::string() : found->second;
+        };
         if (index.of_image) {
-            place.diff_id = index.diff_ids[i];
-        } else if (const auto found = layer.annotations.find(std::string(kDiffIdAnnotation));
-                   found != layer.annotations.end()) {
-            if (const auto diff_id = Digest::parse(found->second)) place.diff_id = *diff_id;
+            one.diff_id = index.diff_ids[i];
+        } else if (const auto diff_id = Digest::parse(annotation(kDiffIdAnnotation))) {
+            one.diff_id = *diff_id;
         }
-        if (const auto found = layer.annotations.find(std::string(kCreatedAnnotation));
-            found != layer.annotations.end()) {
-            place.created = codec::parse_rfc3339(found->second);
-        }
-        if (!oci::is_layer(place.blob.media_type)) continue;
-        workshop_->add_content(layer.digest, store);
-        places[layer.digest] = std::move(place);
+        one.created = codec::parse_rfc3339(annotation(kCreatedAnnotation)).value_or(Timestamp{});
     }
-    const remotecache::CacheGraph graph = index.of_image
-                                              ? TRY(remotecache::parse_inline_records(index.text, std::move(blobs)))
-                                              : TRY(remotecache::parse_cache_config(index.text));
+    return facts;
+}
+
+}  // namespace
+
+Result<> LocalJob::import_index(const std::shared_ptr<cachestore::CacheStore>& store, const cachestore::Index& index) {
+    remotecache::CacheGraph graph;
+    if (index.of_image) {
+        std::vector<Digest> blobs;
+        for (const auto& layer : index.blobs) blobs.push_back(layer.digest);
+        graph = TRY(remotecache::parse_inline_records(index.text, std::move(blobs)));
+    } else {
+        graph = TRY(remotecache::parse_cache_config(index.text));
+    }
+    if (store->has_blob_lists()) graph.facts = facts_of(index);
+    const std::string reference = store->reference().empty() ? Workshop::kCacheContent : store->reference();
+    std::map<Digest, remotecache::LayerPlace> places;
+    for (const auto& [blob, facts] : graph.facts) {
+        if (!oci::is_layer(facts.media_type)) continue;
+        remotecache::LayerPlace place{.blob = {}, .diff_id = facts.diff_id, .reference = reference};
+        place.blob.media_type = facts.media_type;
+        place.blob.digest = blob;
+        place.blob.size = facts.size;
+        if (facts.created != Timestamp{}) place.created = facts.created;
+        workshop_->add_content(blob, store);
+        places[blob] = std::move(place);
+    }
     TRY(remotecache::import_graph(*engine_.store_, graph, places));
     return {};
 }
@@ -130,12 +155,24 @@ Result<> LocalJob::add_inline_cache(const ResultRef& ref, exporter::ImageResult&
     return {};
 }
 
+namespace {
+
+// As BuildKit calls them.
+std::string export_name(const std::string& type) {
+    static const std::map<std::string, std::string> kNames = {{"local", "client directory"},
+                                                              {"s3", "Amazon S3"},
+                                                              {"azblob", "Azure Blob Storage"},
+                                                              {"gha", "GitHub Actions Cache"}};
+    const auto found = kNames.find(type);
+    return found == kNames.end() ? type : found->second;
+}
+
+}  // namespace
+
 Result<> LocalJob::export_caches(const FrontendResult& result, ExportAnswer& answer, const Stop& stop) {
     for (const auto& spec : options_.cache_exports) {
         if (spec.type == "inline") continue;
-        Activity activity(
-            progress_, engine_.clock_,
-            spec.type == "local" ? "exporting cache to client directory" : "exporting cache to " + spec.type);
+        Activity activity(progress_, engine_.clock_, "exporting cache to " + export_name(spec.type));
         const auto done = export_cache(spec, result, answer, activity, stop);
         if (done) {
             activity.done();
@@ -204,10 +241,16 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
     for (std::size_t i = 0; i < layers.size(); ++i) {
         collected.graph.layers[i] = layers[i].blob.digest;
         oci::Descriptor blob = layers[i].blob;
-        blob.annotations = {
-            {std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
-            {std::string(kCreatedAnnotation), format_rfc3339(TRY(engine_.store_->layer(layers[i].layer)).created)}};
+        const Timestamp created = TRY(engine_.store_->layer(layers[i].layer)).created;
+        blob.annotations = {{std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
+                            {std::string(kCreatedAnnotation), format_rfc3339(created)}};
         if (!listed.insert(blob.digest).second) continue;
+        if (!cache->has_blob_lists()) {
+            collected.graph.facts[blob.digest] = {.media_type = blob.media_type,
+                                                  .diff_id = layers[i].diff_id,
+                                                  .size = blob.size,
+                                                  .created = created};
+        }
         index.blobs.push_back(std::move(blob));
         wanted.push_back(&layers[i]);
     }

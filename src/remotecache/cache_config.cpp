@@ -166,12 +166,28 @@ Result<json> parse_json(std::string_view text) {
     return parsed;
 }
 
+Result<LayerFacts> facts_of(const json& annotations) {
+    if (!annotations.is_object()) return malformed("the annotations of a layer are no object");
+    LayerFacts facts;
+    const auto type = annotations.find("mediaType");
+    if (type != annotations.end() && type->is_string()) facts.media_type = type->get<std::string>();
+    facts.diff_id = TRY(digest_of(annotations, "diffID", false));
+    const std::int64_t size = TRY(number_of(annotations, "size", 0));
+    if (size < 0) return malformed("the size of a layer is negative");
+    facts.size = static_cast<std::uint64_t>(size);
+    facts.created = time_of(annotations);
+    return facts;
+}
+
 // For each layer of the text all below it and itself, by the parents that it names.
-Result<std::vector<std::vector<std::size_t>>> chains_of(const json& layers, std::vector<Digest>& blobs) {
+Result<std::vector<std::vector<std::size_t>>> chains_of(const json& layers, std::vector<Digest>& blobs,
+                                                        std::map<Digest, LayerFacts>& facts) {
     std::vector<std::optional<std::size_t>> parents;
     for (const json& layer : layers) {
         if (!layer.is_object()) return malformed("a layer is no object");
         blobs.push_back(TRY(digest_of(layer, "blob", true)));
+        if (const auto found = layer.find("annotations"); found != layer.end() && !found->is_null())
+            facts[blobs.back()] = TRY(facts_of(*found));
         // Go leaves a zero out: no parent named means the first layer.
         const std::int64_t parent = TRY(number_of(layer, "parent", 0));
         if (parent >= 0 && static_cast<std::uint64_t>(parent) >= layers.size())
@@ -256,7 +272,7 @@ Result<CacheGraph> parse_cache_config(std::string_view text) {
     const json parsed = TRY(parse_json(text));
     if (!parsed.is_object()) return malformed("it is no object");
     CacheGraph graph;
-    const auto chains = TRY(chains_of(*TRY(list_of(parsed, "layers")), graph.layers));
+    const auto chains = TRY(chains_of(*TRY(list_of(parsed, "layers")), graph.layers, graph.facts));
     graph.nodes = TRY(RecordReader(chains).read(*TRY(list_of(parsed, "records"))));
     return graph;
 }
@@ -298,6 +314,15 @@ std::string marshal_cache_config(const CacheGraph& graph) {
             const std::int64_t parent =
                 placed[from].parent ? static_cast<std::int64_t>(index[*placed[from].parent]) : std::int64_t{-1};
             if (parent != 0) out.key("parent").integer(parent);
+            if (const auto found = graph.facts.find(placed[from].blob); found != graph.facts.end()) {
+                const LayerFacts& facts = found->second;
+                out.key("annotations").begin_object();
+                if (!facts.media_type.empty()) out.field("mediaType", facts.media_type);
+                if (!facts.diff_id.empty()) out.field("diffID", facts.diff_id.to_string());
+                if (facts.size != 0) out.key("size").unsigned_integer(facts.size);
+                write_time(out, facts.created);
+                out.end_object();
+            }
             out.end_object();
         }
         out.end_array();

@@ -13,6 +13,8 @@
 #include "base/result.hpp"
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,9 +38,18 @@ struct CacheNode {
     std::vector<Result> results;
 };
 
+// What the text itself says of a blob, where no manifest beside it does.
+struct LayerFacts {
+    std::string media_type;
+    Digest diff_id;
+    std::uint64_t size = 0;
+    Timestamp created{};
+};
+
 struct CacheGraph {
-    std::vector<Digest> layers;    // blobs
-    std::vector<CacheNode> nodes;  // inputs before dependents
+    std::vector<Digest> layers;          // blobs
+    std::vector<CacheNode> nodes;        // inputs before dependents
+    std::map<Digest, LayerFacts> facts;  // by blob
 };
 
 [[nodiscard]] Result<CacheGraph> parse_cache_config(std::string_view json);

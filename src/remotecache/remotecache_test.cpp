@@ -50,6 +50,26 @@ TEST(CacheConfig, AParentLeftOutIsTheFirstLayer) {
     EXPECT_EQ(graph->nodes[0].results[0].layers, (std::vector<std::size_t>{0, 1}));
 }
 
+TEST(CacheConfig, FactsOfLayersAreInTheText) {
+    CacheGraph graph;
+    graph.layers = {digest('a')};
+    graph.nodes.push_back({.op = digest('1'), .inputs = {}, .results = {{{0}, Timestamp{}}}});
+    graph.facts[digest('a')] = {.media_type = "application/vnd.oci.image.layer.v1.tar+gzip",
+                                .diff_id = digest('d'),
+                                .size = 7,
+                                .created = Timestamp{std::chrono::seconds(1)}};
+    const std::string text = marshal_cache_config(graph);
+    EXPECT_TRUE(text.starts_with(
+        R"({"layers":[{"blob":")" + digest('a').to_string() +
+        R"(","parent":-1,"annotations":{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","diffID":")" +
+        digest('d').to_string() + R"(","size":7,"createdAt":"1970-01-01T00:00:01Z"}}],"records":[)"))
+        << text;
+    const auto back = parse_cache_config(text);
+    ASSERT_TRUE(back);
+    EXPECT_EQ(marshal_cache_config(*back), text);
+    EXPECT_NE(refused(R"({"layers":[{"blob":")" + digest('a').to_string() + R"(","annotations":{"size":-1}}]})"), "");
+}
+
 TEST(CacheConfig, WhatIsWrongIsRefused) {
     const std::string d = digest('a').to_string();
     EXPECT_NE(refused("["), "");
