@@ -1,6 +1,6 @@
 // Where blobs and indexes are objects under keys: PREFIX BLOBS_PREFIX DIGEST and PREFIX MANIFESTS_PREFIX NAME, as
-// BuildKit names them. A cache may have several names: it is written under each, and read from all. An index is its text
-// alone; other indexes than the cache's own are NAME.OTHER.
+// BuildKit names them. A cache may have several names: it is written under each, and read from all. An index is its
+// text alone; other indexes than the cache's own are NAME.OTHER.
 #pragma once
 
 #include "cachestore/cache_store.hpp"

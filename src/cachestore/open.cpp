@@ -95,7 +95,8 @@ Result<std::shared_ptr<CacheStore>> open_s3(const Spec& spec, const Surroundings
     config.upload_parallelism = static_cast<std::size_t>(TRY(positive(spec, "upload_parallelism", 4, 64)));
     config.limits = TRY(limits_of(spec));
     config.limits.attempts = static_cast<int>(TRY(positive(spec, "retry_max_attempts", 4, 20)));
-    if (const std::string mode = attribute(spec, "retry_mode"); !mode.empty() && mode != "standard" && mode != "adaptive")
+    if (const std::string mode = attribute(spec, "retry_mode");
+        !mode.empty() && mode != "standard" && mode != "adaptive")
         return bad_input("retry_mode must be \"standard\" or \"adaptive\", not {}", quoted(mode));
     config.credentials = {.access_key_id = attribute(spec, "access_key_id"),
                           .secret_access_key = attribute(spec, "secret_access_key"),
@@ -120,13 +121,15 @@ Result<std::chrono::milliseconds> duration(const std::string& text) {
         if (error != std::errc() || number < 0 || number > 1e12) break;
         rest.remove_prefix(static_cast<std::size_t>(end - rest.data()));
         const std::size_t length = std::min(rest.size(), rest.find_first_of("0123456789."));
-        const auto* unit = std::ranges::find(kUnits, rest.substr(0, length), &std::pair<std::string_view, double>::first);
+        const auto* unit =
+            std::ranges::find(kUnits, rest.substr(0, length), &std::pair<std::string_view, double>::first);
         if (unit == std::end(kUnits)) break;
         total += number * unit->second;
         rest.remove_prefix(length);
         any = true;
     }
-    if (!any || !rest.empty() || total > 1e13) return bad_input("{} is no duration", quoted(text)).with_hint("as in 1h30m");
+    if (!any || !rest.empty() || total > 1e13)
+        return bad_input("{} is no duration", quoted(text)).with_hint("as in 1h30m");
     return std::chrono::milliseconds(static_cast<std::int64_t>(total));
 }
 
@@ -167,8 +170,7 @@ Result<std::shared_ptr<CacheStore>> open_store(const Spec& spec, Way way, const 
         return bad_input("an inline cache is imported from its image").with_hint("type=registry,ref=IMAGE");
     }
     return bad_input("unknown cache {}: {}", way == Way::to ? "exporter" : "importer", quoted(spec.type))
-        .with_hint(way == Way::to ? "registry, local, inline and s3 are known"
-                                   : "registry, local and s3 are known");
+        .with_hint(way == Way::to ? "registry, local, inline and s3 are known" : "registry, local and s3 are known");
 }
 
 }  // namespace cooper::cachestore

@@ -51,7 +51,8 @@ Result<std::shared_ptr<CacheStore>> S3Store::open(S3Config config, http::Client&
         url = TRY(http::Url::parse("https://" + amazon_host(config.region)));
     } else {
         url = TRY_CONTEXT(http::Url::parse(config.endpoint), "endpoint_url");
-        if (!url.query.empty() || !url.userinfo.empty()) return bad_input("endpoint_url has more than a host and a path");
+        if (!url.query.empty() || !url.userinfo.empty())
+            return bad_input("endpoint_url has more than a host and a path");
     }
     std::string path = url.path;
     while (path.ends_with('/')) path.pop_back();
@@ -76,8 +77,7 @@ S3Store::S3Store(S3Config config, http::Client& client, const Clock& clock, std:
       caller_(client, std::move(origin), config_.limits,
               [this](const detail::Call& call, http::Request& request) {
                   sign_aws(request, config_.credentials, {.region = config_.region, .service = "s3"},
-                           call.payload_sha256.empty() ? std::string(kEmptySha256) : call.payload_sha256,
-                           clock_.now());
+                           call.payload_sha256.empty() ? std::string(kEmptySha256) : call.payload_sha256, clock_.now());
               }),
       path_prefix_(std::move(path_prefix)),
       place_("s3://" + config_.bucket + (config_.prefix.empty() ? "" : "/" + config_.prefix)) {}
@@ -168,8 +168,8 @@ Result<> S3Store::complete_upload(const std::string& key, const std::string& upl
                                   const std::vector<std::string>& etags, const Stop& stop) {
     std::string body = "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">";
     for (std::size_t i = 0; i < etags.size(); ++i) {
-        body += fmt::format("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>", i + 1,
-                            detail::xml_escape(etags[i]));
+        body +=
+            fmt::format("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>", i + 1, detail::xml_escape(etags[i]));
     }
     body += "</CompleteMultipartUpload>";
     detail::Call call;
@@ -212,7 +212,8 @@ Result<> S3Store::put_parts(const std::string& key, const PutBlob& blob, const S
             std::vector<std::shared_ptr<std::string>> parts;
             for (std::size_t i = 0; i < group; ++i) {
                 const std::uint64_t begin = (first + i) * part;
-                auto bytes = std::make_shared<std::string>(static_cast<std::size_t>(std::min(part, size - begin)), '\0');
+                auto bytes =
+                    std::make_shared<std::string>(static_cast<std::size_t>(std::min(part, size - begin)), '\0');
                 std::span<std::byte> rest = std::as_writable_bytes(std::span(*bytes));
                 while (!rest.empty()) {
                     const std::size_t got = TRY(source->read(rest));
@@ -295,8 +296,7 @@ Result<std::unique_ptr<ByteSource>> S3Store::get(const oci::Descriptor& blob, co
         call.path = path_of(key);
         if (const std::string header = detail::range_header(rest); !header.empty()) call.headers.set("Range", header);
         http::Response response = TRY_CONTEXT(caller_.send(call, stop), "{}", what("get", key));
-        if (response.status != (call.headers.find("Range") ? 206 : 200))
-            return refused(response, what("get", key));
+        if (response.status != (call.headers.find("Range") ? 206 : 200)) return refused(response, what("get", key));
         return std::move(response.body);
     };
     return detail::open_resuming(std::move(open), range.offset, stop);

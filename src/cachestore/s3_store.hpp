@@ -1,6 +1,6 @@
-// A cache in a bucket of Amazon S3, or of what speaks its protocol. Small objects are put at once, big ones in parts; an
-// object that is there and was last written long ago is copied onto itself, so that rules that remove old objects let
-// it live.
+// A cache in a bucket of Amazon S3, or of what speaks its protocol. Small objects are put at once, big ones in parts;
+// an object that is there and was last written long ago is copied onto itself, so that rules that remove old objects
+// let it live.
 #pragma once
 
 #include "base/clock.hpp"

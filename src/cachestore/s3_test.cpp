@@ -119,7 +119,8 @@ TEST(S3, TriesAgainAndGivesUp) {
 }
 
 TEST(S3, AnObjectOfAnotherSizeIsWrittenAgain) {
-    http::FakeServer server([](const http::FakeRequest&) -> http::FakeResponse { return {.headers = {}, .body = "12345"}; });
+    http::FakeServer server(
+        [](const http::FakeRequest&) -> http::FakeResponse { return {.headers = {}, .body = "12345"}; });
     Bucket bucket;
     const auto store = bucket.open(server);
     EXPECT_EQ(store->put(blob_of("abc"), Stop()).value(), Put::uploaded);
@@ -136,8 +137,7 @@ TEST(S3, AnOldObjectIsRenewed) {
     EXPECT_EQ(bucket.open(server)->put(blob_of("abcde"), Stop()).value(), Put::existed);
     const auto copy = server.requests().back();
     EXPECT_EQ(copy.method, "PUT");
-    EXPECT_EQ(copy.headers.find("x-amz-copy-source").value(),
-              "b/blobs/sha256:" + codec::sha256_of("abcde").hex());
+    EXPECT_EQ(copy.headers.find("x-amz-copy-source").value(), "b/blobs/sha256:" + codec::sha256_of("abcde").hex());
     EXPECT_EQ(copy.headers.find("x-amz-metadata-directive").value(), "REPLACE");
 }
 

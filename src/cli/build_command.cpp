@@ -331,10 +331,12 @@ Action setup_build(CLI::App& app) {
     app.add_option("--call", flags->call,
                    "Ask instead of building: check, outline or targets[,format=json|sarif][,ignorestatus=true]")
         ->type_name("QUESTION");
-    app.add_option("--cache-from", flags->cache_from, "Use a cache: an image, or type=registry, local, s3 with attributes")
+    app.add_option("--cache-from", flags->cache_from,
+                   "Use a cache: an image, or type=registry, local, s3 with attributes")
         ->type_name("SPEC")
         ->allow_extra_args(false);
-    app.add_option("--cache-to", flags->cache_to, "Export the cache: inline, or type=registry, local, s3 with attributes")
+    app.add_option("--cache-to", flags->cache_to,
+                   "Export the cache: inline, or type=registry, local, s3 with attributes")
         ->type_name("SPEC")
         ->allow_extra_args(false);
     // The value in braces is that of the flag alone, kAllStages.

@@ -246,10 +246,8 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
                             {std::string(kCreatedAnnotation), format_rfc3339(created)}};
         if (!listed.insert(blob.digest).second) continue;
         if (!cache->has_blob_lists()) {
-            collected.graph.facts[blob.digest] = {.media_type = blob.media_type,
-                                                  .diff_id = layers[i].diff_id,
-                                                  .size = blob.size,
-                                                  .created = created};
+            collected.graph.facts[blob.digest] = {
+                .media_type = blob.media_type, .diff_id = layers[i].diff_id, .size = blob.size, .created = created};
         }
         index.blobs.push_back(std::move(blob));
         wanted.push_back(&layers[i]);

@@ -31,8 +31,8 @@ struct Call {
     std::string path;  // encoded, begins with '/'
     Query query;
     http::Headers headers;
-    std::shared_ptr<const std::string> body;                              // or
-    std::function<Result<std::unique_ptr<ByteSource>>()> open;            // with its size
+    std::shared_ptr<const std::string> body;                    // or
+    std::function<Result<std::unique_ptr<ByteSource>>()> open;  // with its size
     std::uint64_t size_bytes = 0;
     std::string payload_sha256;  // hex; of body or open
 };
