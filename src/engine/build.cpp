@@ -304,7 +304,8 @@ Result<BuildResponse> Build::run() {
         const auto value = TRY(session->find_secret(secret.id, stop_));
         secret_keys[secret.id] = value ? TRY(engine_.secret_key(value->reveal())) : std::string("none");
     }
-    LocalJob job(engine_,
+    auto view = TRY(engine_.store_->branch());
+    LocalJob job(engine_, std::move(view),
                  {.ref = ref_,
                   .session = session,
                   .find_session = {},
@@ -366,7 +367,8 @@ Result<sourcepolicy::Lock> Build::lock() {
     TRY(prepare_context());
     TRY(prepare_options());
     const auto judge = std::make_shared<LockJudge>(*engine_.store_);
-    LocalJob job(engine_,
+    auto view = TRY(engine_.store_->branch());
+    LocalJob job(engine_, std::move(view),
                  {.ref = ref_,
                   .session = TRY(session::LocalSession::create(std::move(offers_))),
                   .find_session = {},

@@ -111,7 +111,7 @@ Result<> LocalJob::import_index(const std::shared_ptr<cachestore::CacheStore>& s
         workshop_->add_content(blob, store);
         places[blob] = std::move(place);
     }
-    TRY(remotecache::import_graph(*engine_.store_, graph, places));
+    TRY(remotecache::import_graph(workshop_->store(), graph, places));
     return {};
 }
 
@@ -127,7 +127,7 @@ Result<> LocalJob::add_inline_cache(const ResultRef& ref, exporter::ImageResult&
     const auto report = job_->explain(output_of(ref));
     if (report && report->key) {
         remotecache::Collected collected =
-            TRY(remotecache::collect(*engine_.store_, {report->key}, {image.chain}, remotecache::CacheMode::min));
+            TRY(remotecache::collect(workshop_->store(), {report->key}, {image.chain}, remotecache::CacheMode::min));
         // Layers are named by their place in the image.
         std::vector<std::optional<std::size_t>> places;
         for (const store::LayerId layer : collected.layers) {
@@ -226,7 +226,7 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
         if (const auto report = job_->explain(output_of(ref)); report && report->key) keys.push_back(report->key);
     }
     const auto mode = attribute(spec, "mode") == "max" ? remotecache::CacheMode::max : remotecache::CacheMode::min;
-    remotecache::Collected collected = TRY(remotecache::collect(*engine_.store_, keys, chains, mode));
+    remotecache::Collected collected = TRY(remotecache::collect(workshop_->store(), keys, chains, mode));
     progress.status("prepare", "preparing build cache for export", 0, 0, true);
     if (collected.layers.empty()) {
         progress.status("skip", "skipping cache export for empty result", 0, 0, true);
@@ -241,7 +241,7 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
     for (std::size_t i = 0; i < layers.size(); ++i) {
         collected.graph.layers[i] = layers[i].blob.digest;
         oci::Descriptor blob = layers[i].blob;
-        const Timestamp created = TRY(engine_.store_->layer(layers[i].layer)).created;
+        const Timestamp created = TRY(workshop_->store().layer(layers[i].layer)).created;
         blob.annotations = {{std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
                             {std::string(kCreatedAnnotation), format_rfc3339(created)}};
         if (!listed.insert(blob.digest).second) continue;

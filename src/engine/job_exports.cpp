@@ -264,7 +264,7 @@ Result<> LocalJob::export_files(Exporting& e) {
     std::optional<store::LayerDraft> draft;
     const bool together = tar ? split : trees.size() > 1 && !split;
     if (together) {
-        draft.emplace(TRY(engine_.store_->begin_layer()));
+        draft.emplace(TRY(workshop_->store().begin_layer()));
         const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(draft->open())));
         TRY(gather(trees, platforms, *builder, e.stop));
         std::vector<snapshot::LayerDir> layers;
@@ -356,7 +356,7 @@ Result<exporter::PackedResult> LocalJob::pack_result(Exporting& e) {
     const exporter::IndexOptions options{.oci_media_types = pack.oci_media_types,
                                          .annotations = e.options.index_annotations,
                                          .descriptor_annotations = e.options.index_descriptor_annotations};
-    return exporter::pack_index(*engine_.store_, std::move(images), options, e.progress());
+    return exporter::pack_index(workshop_->store(), std::move(images), options, e.progress());
 }
 
 Result<> LocalJob::export_image(Exporting& e) {
@@ -402,7 +402,7 @@ Result<> LocalJob::export_image(Exporting& e) {
         if (names.empty()) names = {image_id.to_string()};
         for (const auto& name : names) {
             record.name = name;
-            TRY(engine_.store_->put_image(record, blobs));
+            TRY(workshop_->store().put_image(record, blobs));
             if (!e.options.names.empty()) e.progress().status("naming to " + name, "naming to " + name, 0, 0, true);
         }
     }
@@ -527,7 +527,7 @@ Result<> LocalJob::export_failure(const store::Chain& files, const std::string& 
         const auto tree = TRY(workshop_->trees().tree(ops::make_result(files), activity.progress(), stop));
         if (!TRY(tree->find(wanted.source, snapshot::FollowLast::yes)))
             return fail(Code::not_found, Blame::user, "{} is not there", wanted.source);
-        store::LayerDraft draft = TRY(engine_.store_->begin_layer());
+        store::LayerDraft draft = TRY(workshop_->store().begin_layer());
         const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(draft.open())));
         layer::CopyOptions copy;
         copy.source = wanted.source;

@@ -113,8 +113,6 @@ LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
       registry_(registry_config(config_), credentials_, http_, http::RetryPolicy{}),
       origin_(registry_),
       images_(*store_, origin_, apply_limits(config_), 4),
-      http_source_(*store_, http_, config_.max_layer_bytes),
-      git_source_(*store_, config_.offline),
       trees_(*store_, *this, core_count()),
       packer_(
           *store_,

@@ -90,8 +90,6 @@ private:
     registry::Registry registry_;
     source::RegistryOrigin origin_;
     source::ImageSource images_;
-    source::HttpSource http_source_;
-    source::GitSource git_source_;
     ops::Trees trees_;
     exporter::Packer packer_;
     SolverCache solver_cache_;

@@ -45,17 +45,23 @@ llb::Platform to_llb(const oci::Platform& platform) {
     return out;
 }
 
-LocalJob::LocalJob(LocalEngine& engine, JobOptions options, ProgressSink& progress)
+LocalJob::LocalJob(LocalEngine& engine, std::shared_ptr<store::Store> store, JobOptions options, ProgressSink& progress)
     : engine_(engine),
-      presence_(engine.live_jobs_),
+      presence_(engine, store->use()),
       options_(std::move(options)),
       progress_(progress),
-      workshop_(std::make_shared<Workshop>(engine, options_.session, options_.find_session,
+      workshop_(std::make_shared<Workshop>(engine, std::move(store), options_.session, options_.find_session,
                                            options_.own_credentials ? &engine.credentials_ : nullptr)),
       notes_(std::make_shared<StepNotes>(*engine.store_, options_.ref, options_.project)),
       job_(engine.solver().start_job({.progress = progress, .cache = solver::CachePolicy::use})) {}
 
 LocalJob::~LocalJob() = default;
+
+LocalJob::Presence::~Presence() {
+    // What cannot be let go of now is let go of after the next build.
+    static_cast<void>(engine_.store_->drop_unpinned());
+    --*engine_.live_jobs_.lock();
+}
 
 const Clock& LocalJob::clock() const { return engine_.clock_; }
 
@@ -657,14 +663,14 @@ Result<std::optional<std::int64_t>> LocalJob::time_of_source(const llb::SourceOp
     const std::string& id = source.identifier;
     if (id.starts_with("git://")) {
         const source::GitRequest request = TRY(source::git_request(id, source.attrs));
-        const auto pin = TRY(engine_.git_source_.pin(request, session(), &progress, stop));
-        return std::optional(TRY(engine_.git_source_.commit_time(request, pin, session(), &progress, stop)));
+        const auto pin = TRY(workshop_->git().pin(request, session(), &progress, stop));
+        return std::optional(TRY(workshop_->git().commit_time(request, pin, session(), &progress, stop)));
     }
     if (!id.starts_with("http://") && !id.starts_with("https://")) return std::optional<std::int64_t>();
     const source::HttpRequest request = TRY(source::http_request(id, source.attrs));
-    const auto pin = TRY(engine_.http_source_.pin(request, session(), &progress, stop));
+    const auto pin = TRY(workshop_->http().pin(request, session(), &progress, stop));
     if (pin.modified_s) return pin.modified_s;
-    const store::Chain chain = TRY(engine_.http_source_.fetch(request, pin, session(), &progress, stop));
+    const store::Chain chain = TRY(workshop_->http().fetch(request, pin, session(), &progress, stop));
     const auto tree = TRY(workshop_->trees().tree(ops::make_result(chain), progress, stop));
     const auto found = TRY(tree->find(pin.filename, snapshot::FollowLast::no));
     if (!found || found->node.kind != snapshot::Kind::file) return std::optional<std::int64_t>();
@@ -674,8 +680,8 @@ Result<std::optional<std::int64_t>> LocalJob::time_of_source(const llb::SourceOp
 Result<std::string> LocalJob::peek_http(const std::string& url, std::size_t limit_bytes, Stop stop) {
     llb::SourceOp source{.identifier = url, .attrs = {}};
     TRY(permit(source, std::nullopt, {}, stop));
-    return engine_.http_source_.peek(TRY(source::http_request(source.identifier, source.attrs)), session(), limit_bytes,
-                                     stop);
+    return workshop_->http().peek(TRY(source::http_request(source.identifier, source.attrs)), session(), limit_bytes,
+                                  stop);
 }
 
 Result<SourceMeta> LocalJob::resolve_source(const llb::SourceOp& given, const std::string& log_name, Stop stop) {
@@ -690,16 +696,16 @@ Result<SourceMeta> LocalJob::ask_source(const llb::SourceOp& source, const std::
     const auto ask = [&]() -> Result<SourceMeta> {
         SourceMeta meta;
         if (id.starts_with("git://")) {
-            const auto pin = TRY(engine_.git_source_.pin(TRY(source::git_request(id, source.attrs)), session(),
-                                                         &activity.progress(), stop));
+            const auto pin = TRY(workshop_->git().pin(TRY(source::git_request(id, source.attrs)), session(),
+                                                      &activity.progress(), stop));
             meta.checksum = pin.object;
             meta.ref = pin.ref;
             if (pin.commit != pin.object) meta.commit = pin.commit;
             return meta;
         }
         if (id.starts_with("http://") || id.starts_with("https://")) {
-            const auto pin = TRY(engine_.http_source_.pin(TRY(source::http_request(id, source.attrs)), session(),
-                                                          &activity.progress(), stop));
+            const auto pin = TRY(workshop_->http().pin(TRY(source::http_request(id, source.attrs)), session(),
+                                                       &activity.progress(), stop));
             meta.checksum = pin.digest.to_string();
             meta.filename = pin.filename;
             return meta;
@@ -760,7 +766,7 @@ Result<std::unique_ptr<Container>> LocalJob::start_container(ContainerSpec spec,
 
 Result<> LocalJob::unpack_tar_context(int tar_fd, const Stop& stop) {
     Activity activity(progress_, engine_.clock_, "[internal] load remote build context");
-    store::Store& store = *engine_.store_;
+    store::Store& store = workshop_->store();
     const auto unpack = [&]() -> Result<store::Chain> {
         // The archive is a file of a tree of its own, so that one piece of code unpacks all archives.
         store::LayerDraft spool = TRY(store.begin_layer());
@@ -799,7 +805,8 @@ Result<> LocalJob::unpack_tar_context(int tar_fd, const Stop& stop) {
 }
 
 Result<std::unique_ptr<BuildJob>> LocalEngine::start_job(JobOptions options, ProgressSink& progress) {
-    return std::unique_ptr<BuildJob>(std::make_unique<LocalJob>(*this, std::move(options), progress));
+    auto store = TRY(store_->branch());
+    return std::unique_ptr<BuildJob>(std::make_unique<LocalJob>(*this, std::move(store), std::move(options), progress));
 }
 
 }  // namespace cooper::engine

@@ -39,7 +39,7 @@ private:
 
 class LocalJob final : public BuildJob, private frontend::Bridge {
 public:
-    LocalJob(LocalEngine& engine, JobOptions options, ProgressSink& progress);
+    LocalJob(LocalEngine& engine, std::shared_ptr<store::Store> store, JobOptions options, ProgressSink& progress);
     ~LocalJob() override;
 
     [[nodiscard]] const std::string& ref() const override { return options_.ref; }
@@ -156,16 +156,19 @@ private:
     Result<exporter::PackedResult> pack_result(Exporting& exporting);
     Result<> export_image(Exporting& exporting);
 
-    // Counts the job as under way from before its first use of the store until after its last.
+    // The job as under way, from before its first use of the store until after its last.
     class Presence {
     public:
-        explicit Presence(Guarded<std::size_t>& count) : count_(count) { ++*count_.lock(); }
-        ~Presence() { --*count_.lock(); }
+        Presence(LocalEngine& engine, std::shared_ptr<const void> use) : engine_(engine), use_(std::move(use)) {
+            ++*engine_.live_jobs_.lock();
+        }
+        ~Presence();
         Presence(const Presence&) = delete;
         Presence& operator=(const Presence&) = delete;
 
     private:
-        Guarded<std::size_t>& count_;
+        LocalEngine& engine_;
+        std::shared_ptr<const void> use_;
     };
 
     LocalEngine& engine_;

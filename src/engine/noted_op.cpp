@@ -3,6 +3,7 @@
 namespace cooper::engine {
 
 Result<solver::CacheMapPart> NotedOp::cache_map(std::size_t index, solver::OpContext& context) {
+    const auto use = parts_.environment.holder->use();
     auto part = parts_.op->cache_map(index, context);
     const llb::LoadedVertex& vertex = parts_.plan->graph.vertices[parts_.index];
     if (part && index == 0 && vertex.inputs.empty()) parts_.notes->note_pin(vertex.digest, part->map.digest);
@@ -11,6 +12,7 @@ Result<solver::CacheMapPart> NotedOp::cache_map(std::size_t index, solver::OpCon
 
 Result<Digest> NotedOp::content_digest(std::size_t input, const solver::SharedResult& result,
                                        solver::OpContext& context) {
+    const auto use = parts_.environment.holder->use();
     const Digest digest = TRY(parts_.op->content_digest(input, result, context));
     contents_.lock()->insert_or_assign(input, digest);
     return digest;
@@ -18,6 +20,7 @@ Result<Digest> NotedOp::content_digest(std::size_t input, const solver::SharedRe
 
 Result<std::vector<solver::SharedResult>> NotedOp::execute(std::span<const solver::SharedResult> inputs,
                                                            solver::OpContext& context) {
+    const auto use = parts_.environment.holder->use();
     const StepNotes::Step step{.plan = *parts_.plan,
                                .index = parts_.index,
                                .inputs = inputs,

@@ -58,8 +58,10 @@ Result<solver::ResultId> SolverResults::save(const solver::SharedResult& result)
 
 Result<std::optional<solver::SharedResult>> SolverResults::load(const solver::ResultId& id) {
     const store::Chain chain = TRY(chain_from(id));
-    if (!chain.empty() && !TRY(store_.hold(chain))) return std::optional<solver::SharedResult>{};
-    return std::optional<solver::SharedResult>(ops::make_result(chain));
+    if (chain.empty()) return std::optional<solver::SharedResult>(nullptr);
+    auto held = TRY(store_.pin(chain));
+    if (held == nullptr) return std::optional<solver::SharedResult>{};
+    return std::optional<solver::SharedResult>(ops::make_result(chain, std::move(held)));
 }
 
 bool SolverResults::exists(const solver::ResultId& id) {

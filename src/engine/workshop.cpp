@@ -44,20 +44,23 @@ Result<registry::Credential> Workshop::SessionCredentials::find(const std::strin
     return session_.find_credential(host, stop);
 }
 
-Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> session, FindSession find_session,
-                   registry::CredentialSource* credentials)
+Workshop::Workshop(LocalEngine& engine, std::shared_ptr<store::Store> store, std::shared_ptr<session::Session> session,
+                   FindSession find_session, registry::CredentialSource* credentials)
     : engine_(engine),
+      store_(std::move(store)),
       session_(std::move(session)),
       find_session_(std::move(find_session)),
       session_credentials_(*session_),
       registry_(registry_config(engine.config_), credentials != nullptr ? *credentials : session_credentials_,
                 engine.http_, http::RetryPolicy{}),
       origin_(registry_),
-      images_(*engine.store_, *this, apply_limits(engine.config_), 4),
+      images_(*store_, *this, apply_limits(engine.config_), 4),
+      http_(*store_, engine.http_, engine.config_.max_layer_bytes),
+      git_(*store_, engine.config_.offline),
       secrets_(engine.config_.secret_leaks),
-      trees_(*engine.store_, *this, core_count()),
+      trees_(*store_, *this, core_count()),
       packer_(
-          *engine.store_,
+          *store_,
           [this](store::LayerId id, VertexProgress& progress, const Stop& stop) {
               auto done = images_.materialize(id, &progress, stop);
               if (!done) note_lost({{id}}, done.error());
@@ -66,21 +69,22 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<session::Session> sessio
           [this](const store::LazyLayer& lazy, const Stop& stop) {
               auto source = images_.open_blob(lazy.blob, lazy.reference, stop);
               if (!source) {
-                  if (auto layers = engine_.store_->lazy_layers_of(lazy.blob.digest))
+                  if (auto layers = store_->lazy_layers_of(lazy.blob.digest))
                       note_lost({std::move(*layers)}, source.error());
               }
               return source;
           },
           core_count()),
-      environment_{.store = *engine.store_,
+      environment_{.store = *store_,
+                   .holder = store_,
                    .trees = trees_,
                    .session = *session_,
                    .secrets = secrets_,
                    .clock = engine.clock_,
                    .executor = [this] { return engine_.executor(); },
                    .images = images_,
-                   .http = engine.http_source_,
-                   .git = engine.git_source_,
+                   .http = http_,
+                   .git = git_,
                    .local = [this](const std::string& name, const std::map<std::string, std::string>& attributes,
                                    VertexProgress& progress,
                                    const Stop& stop) { return open_local(name, attributes, progress, stop); },
@@ -118,10 +122,10 @@ void Workshop::note_lost(const store::Chain& chain, const Error& error) {
                                          Code::unauthenticated};
     if (std::ranges::find(kGone, error.code()) == kGone.end()) return;
     for (const store::LayerId id : chain.layers) {
-        const auto layer = engine_.store_->layer(id);
+        const auto layer = store_->layer(id);
         if (!layer || layer->on_disk) continue;
         // When this fails, too, the build fails with the error it has.
-        if (engine_.store_->drop_cache_results_with(id)) lost_layers_ = true;
+        if (store_->drop_cache_results_with(id)) lost_layers_ = true;
     }
 }
 
@@ -192,7 +196,7 @@ Result<std::unique_ptr<source::ImageOrigin>> Workshop::layout_origin(const std::
 Result<solver::SharedResult> Workshop::open_local(const std::string& name,
                                                   const std::map<std::string, std::string>& attributes,
                                                   VertexProgress& progress, const Stop& stop) {
-    if (const store::Chain* chain = local_chain(name)) return ops::make_result(*chain);
+    if (const store::Chain* chain = local_chain(name)) return ops::held_result(*chain, store_);
     session::LocalRequest request;
     request.name = name;
     request.session_id = attribute(attributes, "local.session");
@@ -224,7 +228,7 @@ Result<solver::SharedResult> Workshop::open_local(const std::string& name,
     const char* path = ::realpath(options.host_path.c_str(), real.data());
     const std::string identity = (path != nullptr ? path : options.host_path) + rules.substr(name.size());
     options.stat_cache_file =
-        engine_.store_->root() + "/cache-mounts/context-" + codec::sha256_of(identity).hex().substr(0, 32);
+        store_->root() + "/cache-mounts/context-" + codec::sha256_of(identity).hex().substr(0, 32);
     options.threads = core_count();
     held->context = TRY(source::LocalContext::open(options));
     const std::shared_ptr<source::LocalContext> context(held, held->context.get());

@@ -21,8 +21,9 @@ namespace cooper::engine {
 class Workshop final : private ops::LayerFetcher, private source::ImageOrigin {
 public:
     // credentials: whose registries are asked; null = those of the session.
-    Workshop(LocalEngine& engine, std::shared_ptr<session::Session> session, FindSession find_session,
-             registry::CredentialSource* credentials);
+    // store: the build's own view; what it holds is let go of with the last that this build made.
+    Workshop(LocalEngine& engine, std::shared_ptr<store::Store> store, std::shared_ptr<session::Session> session,
+             FindSession find_session, registry::CredentialSource* credentials);
 
     // A local context that is there already, as layers (a tar from standard input).
     void add_local(const std::string& name, store::Chain chain);
@@ -51,6 +52,9 @@ public:
     [[nodiscard]] std::optional<FailedStep> failed_step() { return *failed_step_.lock(); }
 
     [[nodiscard]] ops::Environment& environment() { return environment_; }
+    [[nodiscard]] store::Store& store() { return *store_; }
+    [[nodiscard]] source::HttpSource& http() { return http_; }
+    [[nodiscard]] source::GitSource& git() { return git_; }
     [[nodiscard]] session::Session& session() { return *session_; }
     [[nodiscard]] ops::SecretGuard& secrets() { return secrets_; }
     [[nodiscard]] registry::Registry& registry() { return registry_; }
@@ -80,12 +84,15 @@ private:
                                             VertexProgress& progress, const Stop& stop);
 
     LocalEngine& engine_;
+    std::shared_ptr<store::Store> store_;
     std::shared_ptr<session::Session> session_;
     FindSession find_session_;
     SessionCredentials session_credentials_;
     registry::Registry registry_;
     source::RegistryOrigin origin_;
     source::ImageSource images_;
+    source::HttpSource http_;
+    source::GitSource git_;
     ops::SecretGuard secrets_;
     ops::Trees trees_;
     exporter::Packer packer_;

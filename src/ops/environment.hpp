@@ -21,6 +21,7 @@ namespace cooper::ops {
 
 struct Environment {
     store::Store& store;
+    std::shared_ptr<store::Store> holder;  // the same: what results of this build are held by
     Trees& trees;
     session::Session& session;
     SecretGuard& secrets;  // what of them is left behind ends the step

@@ -426,7 +426,9 @@ private:
             if (gives && mount.output >= 0) outputs = std::max(outputs, static_cast<std::size_t>(mount.output) + 1);
         }
         std::vector<solver::SharedResult> out(outputs);
-        for (const auto& [output, chain] : unchanged_) out[static_cast<std::size_t>(output)] = make_result(chain);
+        for (const auto& [output, chain] : unchanged_) {
+            out[static_cast<std::size_t>(output)] = TRY(held_result(chain, environment_.holder));
+        }
         for (auto& written : written_) {
             if (written.output < 0) continue;
             store::LayerInfo info;
@@ -439,7 +441,8 @@ private:
                 TRY(environment_.secrets.check(dir, context_.progress, context_.stop));
             }
             const store::LayerId id = TRY(std::move(written.draft).commit(info));
-            out[static_cast<std::size_t>(written.output)] = make_result(written.base.with(id));
+            out[static_cast<std::size_t>(written.output)] =
+                TRY(held_result(written.base.with(id), environment_.holder));
         }
         return out;
     }

@@ -85,7 +85,8 @@ public:
             TRY(check_stop(context_.stop));
             TRY(act(i));
             if (actions[i].output < 0) continue;
-            results[static_cast<std::size_t>(actions[i].output)] = make_result(TRY(finished(i)));
+            results[static_cast<std::size_t>(actions[i].output)] =
+                TRY(held_result(TRY(finished(i)), op_.environment_.holder));
         }
         return results;
     }

@@ -20,7 +20,7 @@ Result<std::vector<solver::SharedResult>> MergeOp::execute(std::span<const solve
         const store::Chain chain = TRY(environment_.trees.layers_of(input, description_, context.stop));
         merged.layers.insert(merged.layers.end(), chain.layers.begin(), chain.layers.end());
     }
-    return std::vector{make_result(std::move(merged))};
+    return std::vector{TRY(held_result(std::move(merged), environment_.holder))};
 }
 
 Result<solver::CacheMapPart> DiffOp::cache_map(std::size_t /*index*/, solver::OpContext& /*context*/) {
@@ -37,11 +37,11 @@ Result<std::vector<solver::SharedResult>> DiffOp::execute(std::span<const solver
     const store::Chain upper = TRY(chain_at(op_.upper));
     if (lower.layers.size() > upper.layers.size() ||
         !std::equal(lower.layers.begin(), lower.layers.end(), upper.layers.begin())) {
-        return std::vector{make_result(TRY(compare(lower, upper, context)))};
+        return std::vector{TRY(held_result(TRY(compare(lower, upper, context)), environment_.holder))};
     }
     store::Chain rest;
     rest.layers.assign(upper.layers.begin() + static_cast<std::ptrdiff_t>(lower.layers.size()), upper.layers.end());
-    return std::vector{make_result(std::move(rest))};
+    return std::vector{TRY(held_result(std::move(rest), environment_.holder))};
 }
 
 Result<store::Chain> DiffOp::compare(const store::Chain& lower, const store::Chain& upper, solver::OpContext& context) {

@@ -8,6 +8,7 @@
 #include "solver/vertex.hpp"
 #include "source/local.hpp"
 #include "store/chain.hpp"
+#include "store/store.hpp"
 
 #include <memory>
 
@@ -15,7 +16,7 @@ namespace cooper::ops {
 
 class Ref final : public solver::Outcome {
 public:
-    explicit Ref(store::Chain chain) : chain_(std::move(chain)) {}
+    Ref(store::Chain chain, std::shared_ptr<const void> held) : chain_(std::move(chain)), held_(std::move(held)) {}
     explicit Ref(std::shared_ptr<source::LocalContext> local) : local_(std::move(local)) {}
 
     [[nodiscard]] const std::shared_ptr<source::LocalContext>& local() const { return local_; }
@@ -24,12 +25,18 @@ public:
 
 private:
     store::Chain chain_;
+    std::shared_ptr<const void> held_;  // what holds its layers
     std::shared_ptr<source::LocalContext> local_;
 };
 
 // nullptr (scratch) is the empty chain.
 [[nodiscard]] const Ref* ref_of(const solver::SharedResult& result);
 [[nodiscard]] store::Chain chain_of(const solver::SharedResult& result);
+// Only to look into: somebody else holds the layers for as long as this lives.
 [[nodiscard]] solver::SharedResult make_result(store::Chain chain);
+// Held by `held` for as long as this lives.
+[[nodiscard]] solver::SharedResult make_result(store::Chain chain, std::shared_ptr<const void> held);
+// A result of a build: its layers are held by the build's own view of the store.
+[[nodiscard]] Result<solver::SharedResult> held_result(store::Chain chain, const std::shared_ptr<store::Store>& holder);
 
 }  // namespace cooper::ops

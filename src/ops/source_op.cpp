@@ -58,7 +58,7 @@ public:
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
                                                       solver::OpContext& context) override {
         const source::ResolvedImage& image = *TRY(resolved(context));
-        return std::vector{make_result(TRY(environment_.images.chain(image, request_)))};
+        return std::vector{TRY(held_result(TRY(environment_.images.chain(image, request_)), environment_.holder))};
     }
     solver::PoolKind pool() const override { return solver::PoolKind::io; }
 
@@ -106,8 +106,8 @@ public:
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
                                                       solver::OpContext& context) override {
         const source::HttpPin& pin = *TRY(pinned(context));
-        return std::vector{make_result(
-            TRY(environment_.http.fetch(request_, pin, environment_.session, &context.progress, context.stop)))};
+        auto chain = TRY(environment_.http.fetch(request_, pin, environment_.session, &context.progress, context.stop));
+        return std::vector{TRY(held_result(std::move(chain), environment_.holder))};
     }
     solver::PoolKind pool() const override { return solver::PoolKind::io; }
 
@@ -133,8 +133,8 @@ public:
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> /*inputs*/,
                                                       solver::OpContext& context) override {
         const source::GitPin& pin = *TRY(pinned(context));
-        return std::vector{make_result(
-            TRY(environment_.git.fetch(request_, pin, environment_.session, &context.progress, context.stop)))};
+        auto chain = TRY(environment_.git.fetch(request_, pin, environment_.session, &context.progress, context.stop));
+        return std::vector{TRY(held_result(std::move(chain), environment_.holder))};
     }
     solver::PoolKind pool() const override { return solver::PoolKind::io; }
 

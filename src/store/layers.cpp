@@ -192,25 +192,81 @@ Result<bool> Store::hold(const Chain& chain) {
         const auto held = [&](LayerId id) { return lease->held.contains(id); };
         if (std::all_of(chain.layers.begin(), chain.layers.end(), held)) return true;
     }
-    const std::string name = TRY(lease());
+    if (!TRY(take(TRY(lease()), chain))) return false;
+    lease_.lock()->held.insert(chain.layers.begin(), chain.layers.end());
+    return true;
+}
+
+// All of them or none.
+Result<bool> Store::take(const std::string& lease, const Chain& chain) {
     bool complete = true;
-    TRY(database_->transaction([&]() -> Result<> {
+    const Result<> taken = database_->transaction([&]() -> Result<> {
         const std::int64_t time = now();
         for (const LayerId id : chain.layers) {
             TRY(database_->run("UPDATE layers SET used = ?, uses = uses + 1 WHERE id = ?", {time, id}));
-            if (database_->changes() == 0) complete = false;
-            TRY(database_->run("INSERT OR IGNORE INTO holds VALUES(?, ?)", {name, id}));
+            if (database_->changes() == 0) {
+                complete = false;
+                return Error(Code::not_found, Blame::world, "a layer is gone");
+            }
+            TRY(database_->run("INSERT OR IGNORE INTO holds VALUES(?, ?)", {lease, id}));
         }
         return {};
-    }));
-    if (complete) lease_.lock()->held.insert(chain.layers.begin(), chain.layers.end());
+    });
+    if (complete && !taken) return taken.error();
     return complete;
 }
 
-Result<> Store::release_holds() {
+Result<std::shared_ptr<const void>> Store::pin(const Chain& chain) {
+    const std::string name = TRY(this->lease());
     auto lease = lease_.lock();
+    const bool known = std::all_of(chain.layers.begin(), chain.layers.end(),
+                                   [&](LayerId id) { return lease->pins.contains(id) || lease->held.contains(id); });
+    if (!known && !TRY(take(name, chain))) return std::shared_ptr<const void>();
+    for (const LayerId id : chain.layers) ++lease->pins[id];
+    return std::shared_ptr<const void>(
+        this, [this, self = weak_from_this().lock(), chain](const void* /*this*/) { unpin(chain); });
+}
+
+// Many results come and go in one build: rows are deleted at its end, or when somebody wants to know.
+void Store::unpin(const Chain& chain) {
+    {
+        auto lease = lease_.lock();
+        for (const LayerId id : chain.layers) {
+            if (const auto found = lease->pins.find(id); found != lease->pins.end() && found->second > 0)
+                --found->second;
+        }
+        if (!is_branch_ || lease->users > 0) return;
+    }
+    static_cast<void>(drop_unpinned());
+}
+
+Result<> Store::drop_unpinned() {
+    auto lease = lease_.lock();
+    const auto unused = [](const auto& pin) { return pin.second == 0; };
+    if (std::none_of(lease->pins.begin(), lease->pins.end(), unused)) return {};
+    TRY(database_->transaction([&]() -> Result<> {
+        for (const auto& [id, count] : lease->pins) {
+            if (count > 0 || lease->held.contains(id)) continue;
+            TRY(database_->run("DELETE FROM holds WHERE lease = ? AND layer = ?", {lease->name, id}));
+        }
+        return {};
+    }));
+    std::erase_if(lease->pins, unused);
+    return {};
+}
+
+Result<> Store::release_holds() {
+    TRY(drop_unpinned());
+    auto lease = lease_.lock();
+    if (lease->users > 0) return {};  // somebody has come meanwhile
     if (lease->name.empty() || lease->held.empty()) return {};
-    TRY(database_->run("DELETE FROM holds WHERE lease = ?", {lease->name}));
+    TRY(database_->transaction([&]() -> Result<> {
+        for (const LayerId id : lease->held) {
+            if (lease->pins.contains(id)) continue;
+            TRY(database_->run("DELETE FROM holds WHERE lease = ? AND layer = ?", {lease->name, id}));
+        }
+        return {};
+    }));
     lease->held.clear();
     return {};
 }

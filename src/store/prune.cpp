@@ -62,6 +62,7 @@ bool passes(const UsageRecord& record, const PruneOptions& options) {
 }  // namespace
 
 Result<std::vector<UsageRecord>> Store::usage() {
+    TRY(drop_unpinned());
     std::set<LayerId> rooted;
     TRY(database_->run("SELECT chain FROM images UNION SELECT chain FROM image_chains", {},
                        [&](const Row& row) { add_chain(rooted, row.text(0)); }));
@@ -142,7 +143,9 @@ Result<std::vector<UsageRecord>> Store::prune(const PruneOptions& options) {
         for (auto& record : records) {  // least recently used first
             if (!record.id.starts_with("layer-")) continue;
             const LayerId id = parse_int(record.id.substr(6)).value_or(0);
-            if (rooted.contains(id) || !passes(record, options) || kept <= options.keep_bytes) continue;
+            if (rooted.contains(id) || !passes(record, options) ||
+                (options.keep_bytes > 0 && kept <= options.keep_bytes))
+                continue;
             kept -= record.size_bytes;
             layers.push_back(id);
             TRY(database_->run("DELETE FROM layers WHERE id = ?", {id}));

@@ -137,6 +137,23 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
     return store;
 }
 
+Result<std::shared_ptr<Store>> Store::branch() {
+    auto store = std::shared_ptr<Store>(new Store(root_, clock_));
+    store->dir_ = TRY(sys::RootedDir::open_host(root_));
+    store->database_ = database_;
+    store->is_branch_ = true;
+    return store;
+}
+
+std::shared_ptr<const void> Store::use() {
+    ++lease_.lock()->users;
+    return std::shared_ptr<const void>(this, [self = shared_from_this()](const void* /*this*/) {
+        if (--self->lease_.lock()->users > 0) return;
+        // What cannot be let go of now goes with the branch.
+        static_cast<void>(self->release_holds());
+    });
+}
+
 Store::~Store() {
     auto lease = lease_.lock();
     if (lease->name.empty()) return;

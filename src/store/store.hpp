@@ -192,13 +192,19 @@ struct StepRecord {
     Timestamp created{};
 };
 
-class Store {
+class Store : public std::enable_shared_from_this<Store> {
 public:
     // Creates what is missing. A damaged database is moved aside (its name says so) and begun anew.
     static Result<std::unique_ptr<Store>> open(const std::string& root, const Clock& clock);
     Store(const Store&) = delete;
     Store& operator=(const Store&) = delete;
     ~Store();
+    // The same store for somebody who comes and goes, such as one build of a daemon: with a lease of its own. This
+    // one must outlive it.
+    Result<std::shared_ptr<Store>> branch();
+    // Of a branch: while one of these lives, all that is taken through the branch is held; with the last one, what
+    // is not pinned is let go of.
+    [[nodiscard]] std::shared_ptr<const void> use();
 
     [[nodiscard]] const std::string& root() const { return root_; }
     [[nodiscard]] Database& database() { return *database_; }
@@ -231,9 +237,14 @@ public:
     Result<> add_layer_blob(LayerId id, const LayerBlob& blob);
     Result<std::vector<LayerBlob>> layer_blobs(LayerId id);
 
-    // Holds all layers of a chain for this process and notes their use. False when one is gone.
+    // Holds all layers of a chain for this Store (of a branch: while it is in use) and notes their use. False when one
+    // is gone.
     Result<bool> hold(const Chain& chain);
-    // Lets go of all that this process holds. Only when none of its builds is under way.
+    // The same for as long as what it gives lives; nullptr when one is gone. A branch lives as long as its pins.
+    Result<std::shared_ptr<const void>> pin(const Chain& chain);
+    // Others see what is not pinned any more from here on.
+    Result<> drop_unpinned();
+    // Lets go of all that hold() took. Only when nobody relies on it.
     Result<> release_holds();
     // Whether all layers exist (no hold, from memory where possible).
     Result<bool> exists(const Chain& chain);
@@ -318,6 +329,8 @@ private:
         std::string name;  // of the file in locks/ and of the folder in tmp/
         sys::FileLock lock;
         std::set<LayerId> held;
+        std::map<LayerId, std::size_t> pins;  // 0: let go of, and its row is still there
+        std::size_t users = 0;
         std::uint64_t counter = 0;
     };
     Result<> create_schema();
@@ -325,15 +338,17 @@ private:
     Result<std::string> new_temp_name();  // "<lease>/<n>", below tmp/
     Result<LayerDraft> make_draft();
     Result<> prune_steps();
-    Result<> hold_locked(LayerId id);  // inside a transaction
+    Result<bool> take(const std::string& lease, const Chain& chain);
+    void unpin(const Chain& chain);
     Result<> remove_layers(const std::vector<LayerId>& ids);
     [[nodiscard]] std::string blob_path(const Digest& digest) const;
     [[nodiscard]] std::int64_t now() const;
 
     std::string root_;
     const Clock& clock_;
+    bool is_branch_ = false;
     sys::RootedDir dir_;
-    std::unique_ptr<Database> database_;
+    std::shared_ptr<Database> database_;
     Guarded<Lease> lease_;
     Guarded<std::set<LayerId>> known_;  // layers seen to exist
 };

@@ -67,6 +67,51 @@ TEST_F(StoreTest, DamagedBlobIsFoundAndForgotten) {
     EXPECT_TRUE(store_->verify().value().empty());
 }
 
+TEST_F(StoreTest, BranchHoldsWhatIsMadeThroughItWhileItIsInUse) {
+    auto branch = store_->branch().value();
+    auto use = branch->use();
+    auto draft = branch->begin_layer();
+    ASSERT_TRUE(draft);
+    const LayerId id = std::move(*draft).commit(LayerInfo{.description = "x", .size_bytes = 10}).value_or(0);
+    EXPECT_TRUE(store_->prune({.all = true}).value().empty());
+    EXPECT_TRUE(is_there("layers/" + std::to_string(id)));
+    use.reset();
+    EXPECT_EQ(store_->prune({.all = true}).value().size(), 1U);
+    EXPECT_FALSE(is_there("layers/" + std::to_string(id)));
+}
+
+TEST_F(StoreTest, PinHoldsForAsLongAsItLives) {
+    LayerId id = 0;
+    {
+        const auto branch = store_->branch().value();
+        id = std::move(branch->begin_layer().value()).commit(LayerInfo{.description = "x"}).value_or(0);
+    }
+    auto pin = store_->pin(Chain{{id}}).value();
+    ASSERT_NE(pin, nullptr);
+    auto second = store_->pin(Chain{{id}}).value();
+    pin.reset();
+    EXPECT_TRUE(store_->prune({.all = true}).value().empty());
+    // A branch that nobody uses any more has no holds but its pins.
+    auto branch = store_->branch().value();
+    auto third = branch->pin(Chain{{id}}).value();
+    branch.reset();
+    second.reset();
+    EXPECT_TRUE(store_->prune({.all = true}).value().empty());
+    third.reset();
+    EXPECT_EQ(store_->prune({.all = true}).value().size(), 1U);
+    EXPECT_EQ(store_->pin(Chain{{id}}).value(), nullptr);
+}
+
+TEST_F(StoreTest, HoldOfAChainThatIsNotWholeHoldsNothing) {
+    LayerId id = 0;
+    {
+        const auto branch = store_->branch().value();
+        id = std::move(branch->begin_layer().value()).commit(LayerInfo{.description = "x"}).value_or(0);
+    }
+    EXPECT_FALSE(store_->hold(Chain{{id, id + 100}}).value());
+    EXPECT_EQ(store_->prune({.all = true}).value().size(), 1U);
+}
+
 TEST_F(StoreTest, BrokenOffBlobGoesOn) {
     const Digest digest = codec::sha256_of("hello");
     {
