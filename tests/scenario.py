@@ -28,7 +28,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import cooperd  # noqa: E402  beside this file
-BASE_IMAGES = ("busybox", "debian", "python", "node", "runtime")
+BASE_IMAGES = ("busybox", "debian", "python", "node", "runtime", "foreign")
 SECTION = re.compile(r"^-- (\S+?)((?: \w+=\S+)*) --$")
 
 
@@ -242,6 +242,8 @@ class Run:
                 self.env["PATH"] = f"{folder}:{folder}/cli-plugins:{self.env['PATH']}"
             elif need == "kubernetes_models":
                 self.env["KUBERNETES_MODELS"] = str(kubernetes_models())
+            elif need == "emulators":
+                self.env["PATH"] = f"{self.base_images / need}:{self.env['PATH']}"
             elif need == "registry":
                 self.env["REGISTRY"] = Registry.address(self.shared)
                 self.env["REPO"] = self.env["REGISTRY"] + "/" + self.scenario.path.stem.lower()
@@ -512,6 +514,10 @@ def skipped_because(scenario, base_images):
             continue
         if need == "s3" and not (s3_server() / ".made").exists():
             return "needs an S3 server: tools/s3_server/fetch.sh"
+        if need == "emulators":
+            if not (base_images / need).is_dir():
+                return "needs emulators: tools/base_images/make.sh emulators"
+            continue
         if need == "registry" and not shutil.which("docker-registry"):
             return "needs docker-registry"
         if need in BASE_IMAGES and not (base_images / f"{need}.tar").exists():

@@ -26,13 +26,6 @@ Result<std::string> random_id() {
     return id;
 }
 
-bool emulates(const std::string& name) {
-    const sys::Fd file(::open(("/proc/sys/fs/binfmt_misc/qemu-" + name).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file.valid()) return false;
-    const auto text = sys::read_to_end(file.get(), 4096);
-    return text && text->starts_with("enabled");
-}
-
 void add(std::vector<oci::Platform>& platforms, std::string_view text) {
     const auto platform = oci::parse_platform(text);
     if (platform && std::find(platforms.begin(), platforms.end(), *platform) == platforms.end())
@@ -68,7 +61,7 @@ std::map<std::string, std::string> worker_labels(const std::map<std::string, std
     return labels;
 }
 
-std::vector<oci::Platform> worker_platforms() {
+std::vector<oci::Platform> worker_platforms(const std::vector<std::string>& emulated) {
     std::vector<oci::Platform> platforms;
     const oci::Platform host = oci::host_platform();
     platforms.push_back(host);
@@ -78,21 +71,9 @@ std::vector<oci::Platform> worker_platforms() {
     if (__builtin_cpu_supports("x86-64-v4")) add(platforms, "linux/amd64/v4");
     add(platforms, "linux/386");
 #endif
-    constexpr std::array<std::pair<const char*, std::string_view>, 9> kEmulators = {{
-        {"x86_64", "linux/amd64"},
-        {"aarch64", "linux/arm64"},
-        {"riscv64", "linux/riscv64"},
-        {"ppc64le", "linux/ppc64le"},
-        {"s390x", "linux/s390x"},
-        {"i386", "linux/386"},
-        {"mips64el", "linux/mips64le"},
-        {"loongarch64", "linux/loong64"},
-        {"arm", "linux/arm/v7"},
-    }};
-    for (const auto& [name, platform] : kEmulators) {
-        if (!emulates(name)) continue;
-        add(platforms, platform);
-        if (platform == "linux/arm/v7") add(platforms, "linux/arm/v6");
+    for (const std::string& architecture : emulated) {
+        add(platforms, "linux/" + architecture);
+        if (architecture == "arm") add(platforms, "linux/arm/v6");
     }
     return platforms;
 }

@@ -38,7 +38,7 @@ struct Worker {
 // BuildKit's labels, with the words of the user in place of those that have the same name.
 [[nodiscard]] std::map<std::string, std::string> worker_labels(const std::map<std::string, std::string>& own);
 // The machine's, with those that binfmt_misc hands to an emulator.
-[[nodiscard]] std::vector<oci::Platform> worker_platforms();
+[[nodiscard]] std::vector<oci::Platform> worker_platforms(const std::vector<std::string>& emulated);
 // "cooperd cooper v0.26.2 0.1.0": the four fields that buildx reads.
 [[nodiscard]] std::string version_line();
 

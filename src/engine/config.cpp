@@ -140,6 +140,8 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
             TRY(reader.value(node, key, config.root));
         } else if (key == "oci-runtime") {
             TRY(reader.value(node, key, config.oci_runtime));
+        } else if (key == "emulators") {
+            TRY(reader.value(node, key, config.emulators));
         } else if (key == "jobs") {
             TRY(reader.value(node, key, config.jobs));
         } else if (key == "docker-config") {

@@ -30,6 +30,7 @@ struct GcConfig {
 struct Config {
     std::string root;           // state directory; empty = the default
     std::string oci_runtime;    // empty = crun found on PATH
+    std::string emulators;      // directory with qemu's static ones; empty = PATH, "none" = not to be used
     std::size_t jobs = 0;       // 0 = cores
     std::string docker_config;  // credentials file's directory; empty = $DOCKER_CONFIG or ~/.docker
     std::map<std::string, RegistryHost> registries;

@@ -137,6 +137,7 @@ Result<int> LocalEngine::run(const RunRequest& request, ProgressSink& progress, 
     for (const auto& [name, address] : request.add_hosts) spec.extra_hosts.push_back({name, address});
     for (const auto& port : request.publish) spec.ports.push_back(TRY(parse_publish(port)));
     for (const auto& volume : request.volumes) spec.mounts.emplace_back(TRY(parse_volume(volume)));
+    spec.architecture = config.platform.architecture;
     spec.tty = request.tty;
     spec.stdin_mode = request.interactive ? run::StdinMode::forward : run::StdinMode::empty;
     spec.root_access = request.read_only ? run::Access::read_only : run::Access::read_write;

@@ -160,6 +160,8 @@ public:
     // As build_log.
     virtual Result<WhyAnswer> why(const std::string& ref) = 0;
     virtual Result<std::vector<InfoRow>> info() = 0;
+    // Whose steps run here through an emulator, as in platforms ("arm64").
+    virtual std::vector<std::string> emulated_architectures() = 0;
 
     // Credentials. password empty = the stored ones are checked.
     virtual Result<> login(const std::string& host, const std::string& user, const std::string& password,

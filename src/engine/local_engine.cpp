@@ -138,6 +138,7 @@ Result<run::Executor*> LocalEngine::executor() {
         run::OciExecutorOptions options;
         options.state_dir = store_->root() + "/run";
         options.runtime = config_.oci_runtime;
+        options.emulators = config_.emulators;
         options.dns = config_.dns;
         options.network_provider = config_.network;
         options.shares_processes = config_.shares_processes;
@@ -283,12 +284,19 @@ Result<WhyAnswer> LocalEngine::why(const std::string& ref) {
     return answer;
 }
 
+std::vector<std::string> LocalEngine::emulated_architectures() {
+    const auto executor = this->executor();
+    return executor ? (*executor)->emulated() : std::vector<std::string>();
+}
+
 Result<std::vector<InfoRow>> LocalEngine::info() {
     std::vector<InfoRow> rows = {
         {"Version", COOPER_VERSION}, {"Root", store_->root()}, {"Cores", std::to_string(core_count())}};
     const auto executor = this->executor();
     rows.push_back({"Executor", executor ? (*executor)->describe() : executor.error().to_string()});
     rows.push_back({"Platform", oci::format_platform(oci::host_platform())});
+    if (const auto emulated = emulated_architectures(); !emulated.empty())
+        rows.push_back({"Emulated", join(emulated, ", ")});
     std::uint64_t used = 0;
     for (const auto& record : TRY(store_->usage())) used += record.size_bytes;
     rows.push_back({"Images", std::to_string(TRY(store_->images()).size())});

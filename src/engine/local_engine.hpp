@@ -55,6 +55,7 @@ public:
     Result<std::string> build_log(const std::string& ref) override;
     Result<WhyAnswer> why(const std::string& ref) override;
     Result<std::vector<InfoRow>> info() override;
+    std::vector<std::string> emulated_architectures() override;
     Result<> login(const std::string& host, const std::string& user, const std::string& password, Stop stop) override;
     Result<> logout(const std::string& host) override;
 

@@ -121,7 +121,7 @@ Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const std::shared_ptr<const 
             op = std::make_shared<ops::ExecOp>(
                 environment,
                 ops::ExecParts{std::move(runs), std::move(cache), vertex.name, vertex.metadata.ignore_cache,
-                               to_run(vertex.metadata.linux_resources), std::move(devices)});
+                               platform.architecture, to_run(vertex.metadata.linux_resources), std::move(devices)});
         } else if (const auto* file = std::get_if<llb::FileOp>(&vertex.op.body)) {
             op = std::make_shared<ops::FileOp>(environment, *file, std::move(cache), vertex.name);
         } else if (const auto* merge = std::get_if<llb::MergeOp>(&vertex.op.body)) {

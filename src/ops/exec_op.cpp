@@ -158,6 +158,7 @@ private:
         spec_.security =
             op.security == llb::SecurityMode::insecure ? run::SecurityMode::insecure : run::SecurityMode::sandbox;
         spec_.resources = parts_.resources;
+        spec_.architecture = parts_.architecture;
         add_devices(parts_.devices);
         if (meta.proxy_env) {
             const auto add = [&](const std::string& name, const std::string& value) {

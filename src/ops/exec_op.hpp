@@ -15,6 +15,7 @@ struct ExecParts {
     llb::OpCacheInfo cache;
     std::string description;          // the vertex's name
     bool clear_cache_mounts = false;  // --no-cache: cache mounts begin empty
+    std::string architecture;         // of its programs, as in platforms
     run::Resources resources;         // limits, of the step's metadata: no part of the key
     run::DeviceEdits devices;         // what its CDI devices come to
 };

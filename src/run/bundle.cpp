@@ -1,6 +1,7 @@
 #include "run/bundle.hpp"
 
 #include "base/text.hpp"
+#include "run/foreign_program.hpp"
 #include "run/runtime_config.hpp"
 #include "run/seccomp.hpp"
 #include "run/user.hpp"
@@ -214,6 +215,20 @@ void Bundle::command(const BundleInputs& inputs, bool tty) {
     plan_.add(InitVerb::execute, std::vector<std::string_view>(words.begin(), words.end()));
 }
 
+void Bundle::register_emulators(const BundleInputs& inputs, const Emulation& emulation, RuntimeConfig& config) {
+    const std::string sandbox = sandbox_dir(inputs.state_dir);
+    plan_.add(InitVerb::make_dir, {"sys", "755"});
+    plan_.add(InitVerb::mount_sys, {"sys"});
+    config.sysfs = sandbox + "/sys";
+    Hook hook{.stage = "createContainer",
+              .program = inputs.init_program,
+              .args = {"cooper-init", kRegisterHandlers, sandbox + "/rootfs"},
+              .env = {},
+              .timeout_s = {}};
+    hook.args.insert(hook.args.end(), emulation.registrations.begin(), emulation.registrations.end());
+    config.emulators = std::move(hook);
+}
+
 Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inputs) {
     if (spec.args.empty()) return bad_input("no command to run");
     if (!spec.cwd.starts_with('/')) return bad_input("working directory {} is not absolute", quoted(spec.cwd));
@@ -240,6 +255,12 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     for (const auto& [target, mount] : extras) {
         TRY_CONTEXT(bundle.add_mount(*mount, target, inputs, built), "mount {}", quoted(target));
     }
+    Emulation emulation;
+    if (inputs.emulators != nullptr) emulation = inputs.emulators->for_step(spec.architecture);
+    if (!emulation.bound.empty() && !extras.contains(emulation.bound)) {
+        TRY(bundle.add_bind({.tree = HostTree{emulation.bound}, .subpath = {}, .target = {}, .options = {}},
+                            emulation.bound, inputs, built));
+    }
     // What lies below another mount gets its stub in that mount, from the runtime.
     std::vector<Stub> stubs;
     for (const char* target : kStandardTargets) stubs.push_back({target, StubKind::directory});
@@ -263,13 +284,20 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     config.cgroup_namespace = inputs.cgroup_mount;
     config.shares_processes = inputs.shares_processes;
     config.may_make_devices = inputs.guards_devices || sys::in_user_namespace();
-    plan.add(InitVerb::make_file, {"config.json", "600", "0", "0", make_runtime_config(config)});
     for (const std::string& file : inputs.cgroup_files) plan.add(InitVerb::join_cgroup, {file});
     if (inputs.network_fd >= 0) {
         sys::Fd network(::fcntl(inputs.network_fd, F_DUPFD_CLOEXEC, 3));
         if (!network.valid()) return fail_errno(errno, "duplicate descriptor");
         plan.add(InitVerb::enter_network, {std::to_string(bundle.hold(std::move(network)))});
     }
+    // A program may be for another machine than it was said.
+    if (inputs.emulators != nullptr && emulation.bound.empty() && emulation.registrations.empty()) {
+        if (const auto foreign = foreign_architecture(bundle.root_, spec)) {
+            emulation.registrations = inputs.emulators->for_step(*foreign).registrations;
+        }
+    }
+    if (!emulation.registrations.empty()) bundle.register_emulators(inputs, emulation, config);
+    plan.add(InitVerb::make_file, {"config.json", "600", "0", "0", make_runtime_config(config)});
     bundle.command(inputs, spec.tty);
     return bundle;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/result.hpp"
+#include "run/emulation.hpp"
 #include "run/init_plan.hpp"
 #include "run/process_spec.hpp"
 #include "run/stubs.hpp"
@@ -30,8 +31,12 @@ struct BundleInputs {
     std::string hybrid_mount;  // hidden from the runtime when not empty
     bool cgroup_mount = true;
     bool guards_devices = true;
-    bool shares_processes = false;  // no process namespaces of their own: see OciExecutorOptions
+    std::string init_program;        // cooper-init, also a hook of the runtime
+    Emulators* emulators = nullptr;  // none = programs for other machines do not run
+    bool shares_processes = false;   // no process namespaces of their own: see OciExecutorOptions
 };
+
+struct RuntimeConfig;
 
 class Bundle {
 public:
@@ -54,6 +59,7 @@ private:
     Result<> mount_root(const ProcessSpec& spec, const BundleInputs& inputs, const std::vector<Stub>& stubs);
     Result<> add_mount(const ExtraMount& mount, const std::string& target, const BundleInputs& inputs, Built& built);
     Result<> add_bind(const BindMount& bind, const std::string& target, const BundleInputs& inputs, Built& built);
+    void register_emulators(const BundleInputs& inputs, const Emulation& emulation, RuntimeConfig& config);
     int hold(sys::Fd fd);
     void command(const BundleInputs& inputs, bool tty);
 

@@ -60,6 +60,8 @@ public:
     virtual void warm_up(NetworkMode mode) = 0;
     // For `cooper info`: "crun 1.8.1, cgroup v2, bridge network".
     [[nodiscard]] virtual std::string describe() = 0;
+    // Architectures, beside this machine's, whose programs run through an emulator.
+    [[nodiscard]] virtual std::vector<std::string> emulated() { return {}; }
 };
 
 // "process \"ARGS\" did not complete successfully: exit code: N", with the detail ExitStatus.

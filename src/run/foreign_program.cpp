@@ -1,6 +1,7 @@
 #include "run/foreign_program.hpp"
 
 #include "base/text.hpp"
+#include "run/machine.hpp"
 #include "run/runtime_config.hpp"
 
 #include <algorithm>
@@ -14,22 +15,6 @@
 namespace cooper::run {
 namespace {
 
-struct Machine {
-    unsigned number;
-    unsigned char word;   // ELFCLASS32, ELFCLASS64; ELFCLASSNONE = either
-    unsigned char order;  // ELFDATA2LSB, ELFDATA2MSB; ELFDATANONE = either
-    std::string_view name;
-};
-
-constexpr unsigned kLoongArch = 258;
-constexpr std::array kMachines{
-    Machine{EM_X86_64, ELFCLASSNONE, ELFDATANONE, "amd64"},    Machine{EM_386, ELFCLASSNONE, ELFDATANONE, "386"},
-    Machine{EM_AARCH64, ELFCLASSNONE, ELFDATANONE, "arm64"},   Machine{EM_ARM, ELFCLASSNONE, ELFDATANONE, "arm"},
-    Machine{EM_RISCV, ELFCLASS64, ELFDATANONE, "riscv64"},     Machine{EM_S390, ELFCLASS64, ELFDATANONE, "s390x"},
-    Machine{EM_PPC64, ELFCLASSNONE, ELFDATA2LSB, "ppc64le"},   Machine{EM_PPC64, ELFCLASSNONE, ELFDATA2MSB, "ppc64"},
-    Machine{EM_MIPS, ELFCLASS64, ELFDATA2LSB, "mips64le"},     Machine{EM_MIPS, ELFCLASS64, ELFDATA2MSB, "mips64"},
-    Machine{kLoongArch, ELFCLASSNONE, ELFDATANONE, "loong64"},
-};
 #if defined(__x86_64__)
 constexpr std::array<std::string_view, 2> kOwn{"amd64", "386"};
 #elif defined(__aarch64__)
@@ -72,9 +57,8 @@ std::optional<std::string> architecture_of(std::string_view head) {
     const bool big = byte(EI_DATA) == ELFDATA2MSB;
     const unsigned number = big ? byte(18) << 8U | byte(19) : byte(19) << 8U | byte(18);
     for (const Machine& machine : kMachines) {
-        if (machine.number == number && (machine.word == ELFCLASSNONE || machine.word == byte(EI_CLASS)) &&
-            (machine.order == ELFDATANONE || machine.order == byte(EI_DATA)))
-            return std::string(machine.name);
+        if (machine.number == number && machine.word == byte(EI_CLASS) && machine.order == byte(EI_DATA))
+            return std::string(machine.architecture);
     }
     return std::nullopt;
 }

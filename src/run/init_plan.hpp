@@ -20,10 +20,15 @@ constexpr int kFirstMountFd = 5;
 
 // The argument of a cooper-init that is not the first of a process namespace.
 constexpr const char* kSharedProcesses = "--shared-processes";
+// "--try-handlers" ends with 0 when a user namespace may have a binfmt_misc of its own.
+// "--register-handlers ROOT LINE…" mounts one at ROOT/proc/sys/fs/binfmt_misc; a hook of the runtime.
+constexpr const char* kTryHandlers = "--try-handlers";
+constexpr const char* kRegisterHandlers = "--register-handlers";
 
 enum class InitVerb : char {
     mount_tmpfs = 'T',    // path, options
     mount_proc = 'P',     // path
+    mount_sys = 'Y',      // path; of the network namespace it is in
     hide = 'H',           // path of a mount to take away, if there
     make_dir = 'D',       // path, octal mode
     make_file = 'F',      // path, octal mode, uid, gid, contents

@@ -83,6 +83,7 @@ public:
         : options_(std::move(options)),
           runtime_(std::move(runtime)),
           init_(std::move(init)),
+          emulators_(init_, runtime_.is_crun, options_.emulators),
           cgroups_(CgroupTree::detect(options_.cgroup_parent)),
           bridge_(choose_network(options_)),
           none_(make_none_network()),
@@ -98,6 +99,7 @@ public:
     std::string describe() override {
         return fmt::format("{}, cgroup {}, {} network", runtime_.program, cgroups_.describe(), bridge_->describe());
     }
+    std::vector<std::string> emulated() override { return emulators_.architectures(); }
 
 private:
     Result<std::unique_ptr<NetworkLease>> acquire_network(NetworkMode mode, const Stop& stop) {
@@ -126,6 +128,7 @@ private:
     const OciExecutorOptions options_;
     const Runtime runtime_;
     const std::string init_;
+    Emulators emulators_;
     const CgroupTree cgroups_;
     const std::unique_ptr<Network> bridge_;
     const std::unique_ptr<Network> none_;
@@ -149,6 +152,8 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     inputs.network_fd = network ? network->namespace_fd() : -1;
     inputs.cgroup_files = cgroup.procs_files();
     inputs.hybrid_mount = cgroups_.hybrid_mount();
+    inputs.init_program = init_;
+    inputs.emulators = &emulators_;
     inputs.shares_processes = options_.shares_processes;
     inputs.cgroup_mount = !cgroup.procs_files().empty();
     inputs.guards_devices = cgroup.guards_devices() || devices == DeviceRule::all;

@@ -17,6 +17,7 @@ struct OciExecutorOptions {
     std::string state_dir;  // absolute; made when missing. Holds stubs/, net/ (locks), sandbox/ (an empty mount point)
     std::string runtime;    // name or path; empty = crun, then runc
     std::string init_program;      // empty = $COOPER_INIT, beside this program, ../libexec/cooper/, PATH
+    std::string emulators;         // as Emulators' directory
     std::string cgroup_parent;     // empty = "/cooper" below this process's own cgroup root
     std::string network_provider;  // empty = automatic; "bridge", "slirp4netns", "pasta", "host", "none"
     std::string bridge_subnet;     // empty = 10.88.64.0/20 or the first free alternative

@@ -84,6 +84,7 @@ struct ProcessSpec {
     std::vector<gid_t> extra_groups;   // beside those of the user
     std::string cgroup_parent;         // empty = the executor's
     std::uint64_t shm_size_bytes = 0;  // 0 = 64 MiB
+    std::string architecture;          // of the programs, as in platforms; empty = this machine's
     bool tty = false;
     StdinMode stdin_mode = StdinMode::empty;
     std::vector<PublishedPort> ports;  // isolated network only

@@ -2,10 +2,12 @@
 
 #include "base/text.hpp"
 #include "run/seccomp.hpp"
+#include "sys/fd.hpp"
 #include "sys/namespaces.hpp"
 
 #include <algorithm>
 #include <array>
+#include <fcntl.h>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -100,8 +102,16 @@ json standard_mounts(const RuntimeConfig& config) {
     add("/dev/pts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"});
     add("/dev/shm", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777", fmt::format("size={}", shm)});
     add("/dev/mqueue", "mqueue", {"nosuid", "noexec", "nodev"});
-    add("/sys", "sysfs", {"nosuid", "noexec", "nodev", access});
-    if (config.cgroup_mount) add("/sys/fs/cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access});
+    if (config.emulators) {
+        mounts.push_back({{"destination", "/sys"},
+                          {"type", "bind"},
+                          {"source", config.sysfs},
+                          {"options", {"rbind", "nosuid", "noexec", "nodev", access}}});
+    } else {
+        add("/sys", "sysfs", {"nosuid", "noexec", "nodev", access});
+    }
+    if (config.cgroup_mount && !config.emulators)
+        add("/sys/fs/cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access});
     return mounts;
 }
 
@@ -174,7 +184,9 @@ json devices_of(const RuntimeConfig& config) {
 
 json hooks_of(const RuntimeConfig& config) {
     json hooks = json::object();
-    for (const Hook& hook : config.spec.hooks) {
+    std::vector<Hook> all = config.spec.hooks;
+    if (config.emulators) all.push_back(*config.emulators);
+    for (const Hook& hook : all) {
         json entry{{"path", hook.program}};
         if (!hook.args.empty()) entry["args"] = hook.args;
         if (!hook.env.empty()) entry["env"] = hook.env;
@@ -184,12 +196,35 @@ json hooks_of(const RuntimeConfig& config) {
     return hooks;
 }
 
+// Each id as itself, as far as this process has it.
+json same_ids(const char* map) {
+    json ranges = json::array();
+    const sys::Fd file(::open(map, O_RDONLY | O_CLOEXEC));
+    const auto text = sys::read_to_end(file.get(), 65536);
+    if (!text) return ranges;
+    for (const std::string& line : split(*text, '\n')) {
+        std::vector<std::int64_t> numbers;
+        for (const std::string& word : split(line, ' ')) {
+            if (!word.empty()) numbers.push_back(parse_int(word).value_or(0));
+        }
+        if (numbers.size() != 3) continue;
+        ranges.push_back({{"containerID", numbers[0]}, {"hostID", numbers[0]}, {"size", numbers[2]}});
+    }
+    return ranges;
+}
+
 json linux_of(const RuntimeConfig& config) {
     // The network namespace is the one cooper-init has already entered.
     json namespaces = json::array({{{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}});
     if (!config.shares_processes) namespaces.push_back({{"type", "pid"}});
     if (config.cgroup_namespace) namespaces.push_back({{"type", "cgroup"}});
-    json section{{"namespaces", std::move(namespaces)}};
+    json section;
+    if (config.emulators) {
+        namespaces.push_back({{"type", "user"}});
+        section["uidMappings"] = same_ids("/proc/self/uid_map");
+        section["gidMappings"] = same_ids("/proc/self/gid_map");
+    }
+    section["namespaces"] = std::move(namespaces);
     if (!config.cgroups_path.empty()) section["cgroupsPath"] = config.cgroups_path;
     if (!config.spec.devices.empty()) section["devices"] = devices_of(config);
     if (config.spec.security == SecurityMode::sandbox) {
@@ -227,7 +262,7 @@ std::string make_runtime_config(const RuntimeConfig& config) {
               {"hostname", config.hostname},
               {"mounts", all_mounts(config)},
               {"linux", linux_of(config)}};
-    if (!config.spec.hooks.empty()) root["hooks"] = hooks_of(config);
+    if (!config.spec.hooks.empty() || config.emulators) root["hooks"] = hooks_of(config);
     if (config.spec.security == SecurityMode::sandbox && config.seccomp == SeccompForm::filter) {
         root["annotations"] = {{"run.oci.seccomp_bpf_data", seccomp_filter_base64()}};
     }

@@ -5,6 +5,7 @@
 #include "run/process_spec.hpp"
 #include "run/user.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,11 @@ struct RuntimeConfig {
     bool cgroup_mount = true;
     std::string cgroups_path;       // empty = the runtime makes none
     bool shares_processes = false;  // this process's /proc, and no process namespace
-    bool may_make_devices = true;   // false takes CAP_MKNOD: nothing else keeps device nodes from working
+    // The step runs in a user namespace of its own, with the same ids, where this hook registers emulators. Its sysfs
+    // is made in advance: in such a namespace it cannot be.
+    std::optional<Hook> emulators;
+    std::string sysfs;             // host path; used with emulators
+    bool may_make_devices = true;  // false takes CAP_MKNOD: nothing else keeps device nodes from working
 };
 
 [[nodiscard]] std::string make_runtime_config(const RuntimeConfig& config);

@@ -43,8 +43,9 @@ std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec
         if (const auto foreign = foreign_architecture(root, spec)) {
             return bad_input("exec {}: exec format error: it is a program for linux/{}, and this machine is linux/{}",
                              cooper::quoted(program), *foreign, own_architecture())
-                .with_hint(fmt::format("install qemu-user-static and binfmt-support, so that the kernel runs programs "
-                                       "for linux/{}; or build this platform at a builder of that kind",
+                .with_hint(fmt::format("install qemu-user-static (with a kernel before 6.7, or without crun, "
+                                       "binfmt-support as well), so that programs for linux/{} run here; or build "
+                                       "this platform at a builder of that kind",
                                        *foreign))
                 .with_detail(ExitStatus{126, false});
         }

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the base images of the examples from Debian's packages, as OCI archives:
 #
-#   tools/base_images/make.sh [busybox] [debian] [python] [node] [runtime]      (default: all)
+#   tools/base_images/make.sh [busybox] [debian] [python] [node] [runtime] [emulators] [foreign]    (default: all)
 #
+# `emulators` are qemu's static ones, a folder. `foreign` is busybox for linux/amd64, arm64 and arm/v7.
 # `runtime` is Debian with what the image of cooperd installs (deploy/packages), so that it is built without a network.
 # They go to $COOPER_BASE_IMAGES (default: ~/.cache/cooper/base-images) and are kept between runs.
 # Needs root, mmdebstrap, busybox-static and python3; packages come from the machine's own apt sources.
@@ -21,7 +22,7 @@ suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 # The machine's configured sources of this suite, one line each.
 sources() {
     apt-get indextargets --format 'deb [$(SIGNED_BY)] $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        sed -e 's/^deb \[\]/deb/' -e 's/^deb \[\(.*\)\]/deb [signed-by=\1]/' |
+        sed -e 's/^deb \[\]/deb/' -e 's/^deb \[\$(SIGNED_BY)\]/deb/' -e 's/^deb \[\(.*\)\]/deb [signed-by=\1]/' |
         awk -v s="$suite" '{ for (i = 1; i <= NF; i++) if ($i == s || $i == s"-updates" || $i == s"-security") print }' |
         sort -u
 }
@@ -88,11 +89,56 @@ make_runtime() {
         --name docker.io/library/runtime:latest
 }
 
-for image in "${@:-busybox debian python node runtime}"; do
+# package ARCHITECTURE NAME: the unpacked package of the newest version, as $work/NAME-ARCHITECTURE. Nothing is
+# installed, so that it may be of any architecture.
+package() {
+    local apt=$work/apt-$1
+    mkdir -p "$apt"/{lists/partial,cache/archives/partial,dpkg}
+    : >"$apt/dpkg/status"
+    sources >"$apt/sources.list"
+    local options=(-qq -o "APT::Architecture=$1" -o "APT::Architectures=$1" -o "Dir::State=$apt"
+        -o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/dpkg/status" -o "Dir::Cache=$apt/cache"
+        -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o APT::Sandbox::User=root)
+    [ -e "$apt/fresh" ] || apt-get "${options[@]}" update || echo "going on with the lists that could be had" >&2
+    touch "$apt/fresh"
+    (cd "$work" && apt-get "${options[@]}" download "$2" >/dev/null)
+    dpkg -x "$work/$2"_*_"$1".deb "$work/$2-$1"
+    rm "$work/$2"_*_"$1".deb
+}
+
+make_emulators() {
+    package "$(dpkg --print-architecture)" qemu-user-static
+    rm -rf "$out/emulators"
+    mkdir "$out/emulators"
+    for one in aarch64 arm riscv64 s390x ppc64le x86_64; do
+        cp "$work/qemu-user-static-"*/usr/bin/qemu-$one-static "$out/emulators/"
+    done
+}
+
+make_foreign() {
+    local layers=() arch root
+    for arch in amd64 arm64 armhf; do
+        package "$arch" busybox-static
+        root=$work/foreign-$arch
+        mkdir -p "$root"/{bin,etc,proc,root,sys,tmp,usr,dev}
+        chmod 1777 "$root/tmp"
+        cp "$work/busybox-static-$arch/bin/busybox" "$root/bin/busybox"
+        # Links to /usr/bin/busybox or /bin/busybox, made by the machine's own.
+        ln -s ../bin "$root/usr/bin"
+        busybox --install -s "$root/bin"
+        printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
+        tar -C "$root" --sort=name --mtime=@1704067200 --owner=0 --group=0 --numeric-owner -cf "$root.tar" .
+    done
+    layers+=(--layer "linux/amd64=$work/foreign-amd64.tar" --layer "linux/arm64=$work/foreign-arm64.tar"
+        --layer "linux/arm/v7=$work/foreign-armhf.tar")
+    "$here/oci_archive.py" --out "$out/foreign.tar" "${layers[@]}" --cmd sh --name docker.io/library/foreign:latest
+}
+
+for image in "${@:-busybox debian python node runtime emulators foreign}"; do
     for one in $image; do
         # Made anew when its recipe changes.
-        recipe=$({ declare -f "make_$one" rootfs; [ "$one" != runtime ] || cat "$packages"; } | sha256sum)
-        [ -s "$out/$one.tar" ] && [ "$(cat "$out/$one.made" 2>/dev/null)" = "$recipe" ] && continue
+        recipe=$({ declare -f "make_$one" "$([[ $one == @(emulators|foreign) ]] && echo package || echo rootfs)"; [ "$one" != runtime ] || cat "$packages"; } | sha256sum)
+        [ -s "$out/$one.tar" ] || [ -d "$out/$one" ] && [ "$(cat "$out/$one.made" 2>/dev/null)" = "$recipe" ] && continue
         echo "base image: $one" >&2
         "make_$one"
         rm -f "$work/$one.tar"

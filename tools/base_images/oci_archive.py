@@ -2,7 +2,9 @@
 """Packs root file system tars into an OCI archive with an image config.
 
 usage: oci_archive.py --out IMAGE.tar --name NAME [--name NAME…] [--env K=V…] [--cmd ARG…]
-                      [--workdir DIR] --layer ROOTFS.tar [--layer …]
+                      [--workdir DIR] --layer [OS/ARCH[/VARIANT]=]ROOTFS.tar [--layer …]
+
+Layers that name their platform make an index of one image for each.
 
 The result is what `cooper load`, skopeo (oci-archive:) and podman read.
 """
@@ -16,6 +18,7 @@ import platform
 import tarfile
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64": "riscv64"}
 
 
@@ -72,16 +75,34 @@ def main():
     layout = args.out + ".layout"
     blobs = os.path.join(layout, "blobs", "sha256")
     os.makedirs(blobs, exist_ok=True)
-    layers = [add_layer(blobs, path) for path in args.layer]
+    images = {}
+    for layer in args.layer:
+        where, _, path = layer.rpartition("=")
+        where = where or "linux/" + ARCHITECTURES.get(platform.machine(), platform.machine())
+        images.setdefault(where, []).append(path)
+    made = [add_image(blobs, args, where, paths) for where, paths in images.items()]
+    target = made[0]
+    if len(made) > 1:
+        target = add_json(blobs, INDEX, {"schemaVersion": 2, "mediaType": INDEX, "manifests": made})
+    target.pop("platform", None)
+    write_archive(args, blobs, target)
+
+
+def add_image(blobs, args, where, paths):
+    """The manifest of one platform; returns its descriptor."""
+    system, architecture, variant = (where.split("/") + [""])[:3]
+    layers = [add_layer(blobs, path) for path in paths]
     created = "2024-01-01T00:00:00Z"
     config = {
         "created": created,
-        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
-        "os": "linux",
+        "architecture": architecture,
+        "os": system,
         "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *args.env]},
         "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in layers]},
         "history": [{"created": created, "created_by": "Debian packages"} for _ in layers],
     }
+    if variant:
+        config["variant"] = variant
     if args.cmd:
         config["config"]["Cmd"] = args.cmd
     if args.workdir:
@@ -92,7 +113,12 @@ def main():
         "config": add_json(blobs, "application/vnd.oci.image.config.v1+json", config),
         "layers": [descriptor for descriptor, _ in layers],
     }
-    target = add_json(blobs, MANIFEST, manifest)
+    place = {"architecture": architecture, "os": system, **({"variant": variant} if variant else {})}
+    return {**add_json(blobs, MANIFEST, manifest), "platform": place}
+
+
+def write_archive(args, blobs, target):
+    layout = os.path.dirname(os.path.dirname(blobs))
     index = {"schemaVersion": 2, "manifests": [
         {**target, "annotations": {"io.containerd.image.name": name,
                                    "org.opencontainers.image.ref.name": name.rsplit(":", 1)[1]}}

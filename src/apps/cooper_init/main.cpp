@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
 #include <string>
@@ -106,6 +107,13 @@ void carry_out(const InitRecord& record, State& state) {
             if (::mount("proc", at(0).c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
                 die("mount proc");
             break;
+        case InitVerb::mount_sys:
+            // Who does not own the network namespace is given the host's.
+            if (::mount("sysfs", at(0).c_str(), "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0 &&
+                ::mount("/sys", at(0).c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) {
+                die("mount sysfs");
+            }
+            break;
         case InitVerb::hide:
             // In a user namespace inherited mounts cannot be taken away, only covered.
             if (::umount2(at(0).c_str(), MNT_DETACH) != 0) {
@@ -120,7 +128,7 @@ void carry_out(const InitRecord& record, State& state) {
             break;
         case InitVerb::attach: {
             const int fd = static_cast<int>(decimal(at(0)));
-            if (::syscall(SYS_move_mount, fd, "", AT_FDCWD, at(1).c_str(), 4 /* MOVE_MOUNT_F_EMPTY_PATH */) != 0) {
+            if (::syscall(SYS_move_mount, fd, "", AT_FDCWD, at(1).c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0) {
                 die("attach mount at " + at(1));
             }
             ::close(fd);
@@ -339,9 +347,62 @@ void end_descendants() {
     }
 }
 
+int open_handlers() {
+    const int fs = static_cast<int>(::syscall(SYS_fsopen, "binfmt_misc", FSOPEN_CLOEXEC));
+    if (fs < 0) return -1;
+    return ::syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0 ? fs : -1;
+}
+
+int try_handlers() {
+    // Not by execve: without a user 0 that would cost the new namespace's rights.
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 1;
+    return open_handlers() >= 0 ? 0 : 1;
+}
+
+int hook_failed(const std::string& what) {
+    std::fprintf(stderr, "%s: %s\n", what.c_str(), std::strerror(errno));
+    return 1;
+}
+
+// In the namespaces of the container, before its root is entered: the emulators are still to be seen.
+int register_handlers(const char* root, char** lines) {
+    // Runtimes fail when nobody takes the state that they tell a hook.
+    static_cast<void>(read_all(STDIN_FILENO));
+    constexpr unsigned kAttributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    const int fs = open_handlers();
+    if (fs < 0) return hook_failed("open binfmt_misc");
+    const int tree = static_cast<int>(::syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, kAttributes));
+    if (tree < 0) return hook_failed("mount binfmt_misc");
+    for (; *lines != nullptr; lines++) {
+        const int fd = ::openat(tree, "register", O_WRONLY | O_CLOEXEC);
+        if (fd < 0) return hook_failed("open binfmt_misc/register");
+        const std::size_t size = std::strlen(*lines);
+        if (::write(fd, *lines, size) != static_cast<ssize_t>(size))
+            return hook_failed(std::string("register ") + *lines);
+        ::close(fd);
+    }
+    mount_attr attributes{};
+    attributes.attr_set = MOUNT_ATTR_RDONLY;
+    if (::syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
+        return hook_failed("protect binfmt_misc");
+    // What the image has in the way of /proc leads nowhere else.
+    const int top = ::open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    open_how how{};
+    how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS;
+    const int place = static_cast<int>(::syscall(SYS_openat2, top, "proc/sys/fs/binfmt_misc", &how, sizeof how));
+    if (place < 0) return hook_failed("open /proc/sys/fs/binfmt_misc");
+    if (::syscall(SYS_move_mount, tree, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
+        return hook_failed("attach binfmt_misc");
+    return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+    if (argc == 2 && std::strcmp(argv[1], cooper::run::kTryHandlers) == 0) return try_handlers();
+    if (argc > 3 && std::strcmp(argv[1], cooper::run::kRegisterHandlers) == 0)
+        return register_handlers(argv[2], argv + 3);
     const bool shared = argc == 2 && std::strcmp(argv[1], cooper::run::kSharedProcesses) == 0;
     if (shared) {
         ::prctl(PR_SET_CHILD_SUBREAPER, 1);
