@@ -96,7 +96,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
     parts.lock = TRY(lock_root(folder, chosen.root));
     parts.worker.id = TRY(worker_id(folder + "/worker-id"));
     parts.worker.labels = worker_labels(chosen.labels);
-    parts.worker.platforms = chosen.platforms.empty() ? worker_platforms(parts.engine->emulated_architectures()) : chosen.platforms;
+    parts.worker.platforms =
+        chosen.platforms.empty() ? worker_platforms(parts.engine->emulated_architectures()) : chosen.platforms;
     if (chosen.gc) parts.worker.gc = chosen.gc_policies;
     if (chosen.gc && chosen.gc_policies.empty()) parts.worker.gc = {default_policy(chosen.root, config.gc)};
     parts.slots = TRY(LocalSlots::open(chosen.root, {}));
