@@ -27,7 +27,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-import cooperd  # noqa: E402  beside this file
+import cache_servers  # noqa: E402  beside this file
+import cooperd  # noqa: E402
 BASE_IMAGES = ("busybox", "debian", "python", "node", "runtime", "foreign")
 SECTION = re.compile(r"^-- (\S+?)((?: \w+=\S+)*) --$")
 
@@ -195,6 +196,17 @@ class Servers:
             env["S3_HOST"] = server
             env["S3"] = ("type=s3,bucket=cache,region=us-east-1,use_path_style=true,"
                          f"access_key_id=S3RVER,secret_access_key=S3RVER,endpoint_url=http://{server}")
+        elif need == "azblob":
+            server = self.start(sys.executable, HERE / "cache_servers.py", need, self.work / "azblob.log")
+            env["AZBLOB"] = (f"type=azblob,account_url=http://{server},account_name=account,"
+                             f"secret_access_key={cache_servers.KEY}")
+        elif need == "gha":
+            server = self.start(sys.executable, HERE / "cache_servers.py", need, self.work / "gha.log")
+            env["GHA_URL"] = f"http://{server}/results"
+            env["GHA_MAIN"] = cache_servers.token(("refs/heads/main", 3))
+            env["GHA_PULL"] = cache_servers.token(("refs/pull/1/merge", 3), ("refs/heads/main", 1))
+            env["GHA_READER"] = cache_servers.token(("refs/heads/main", 1))
+            env["GHA"] = f"type=gha,url_v2={env['GHA_URL']},token={env['GHA_MAIN']}"
         elif need == "faulty_registry":
             env["FAULTY"] = self.proxy(env["REGISTRY"])
         elif need == "faulty_s3":
@@ -206,7 +218,7 @@ class Servers:
                           self.work / "requests.log")
 
 
-SERVERS = ("s3", "faulty_registry", "faulty_s3")
+SERVERS = ("s3", "azblob", "gha", "faulty_registry", "faulty_s3")
 
 
 class Run:
@@ -359,7 +371,7 @@ class Run:
     def do_env(self, rest):
         """env NAME VALUE: of all that is started from here on."""
         name, _, value = rest.partition(" ")
-        self.env[name] = value
+        self.env[name] = re.sub(r"\$([A-Z_][A-Z_0-9]*)", lambda m: self.env.get(m[1], m[0]), value)
 
     def do_state(self, rest):
         """state NAME: use another state directory from here on."""

@@ -1,10 +1,14 @@
 #include "cachestore/open.hpp"
 
 #include "base/text.hpp"
+#include "cachestore/azblob_store.hpp"
 #include "cachestore/client_store.hpp"
+#include "cachestore/gha_store.hpp"
 #include "cachestore/registry_store.hpp"
 #include "cachestore/s3_store.hpp"
+#include "codec/base64.hpp"
 #include "frontend/git_ref.hpp"
+#include "http/url.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -106,6 +110,55 @@ Result<std::shared_ptr<CacheStore>> open_s3(const Spec& spec, const Surroundings
     return S3Store::open(std::move(config), here.client, here.clock);
 }
 
+Result<std::shared_ptr<CacheStore>> open_azblob(const Spec& spec, const Surroundings& here) {
+    const auto setting = [&](const char* name, const char* variable) {
+        return attribute_or(spec, name, here.environment(variable));
+    };
+    AzblobConfig config;
+    config.account_url = setting("account_url", "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL");
+    if (config.account_url.empty())
+        return bad_input("account_url ($BUILDKIT_AZURE_STORAGE_ACCOUNT_URL) not set for azblob cache");
+    config.key.account = setting("account_name", "BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME");
+    if (config.key.account.empty()) {
+        const http::Url url = TRY_CONTEXT(http::Url::parse(config.account_url), "account_url");
+        config.key.account = url.host.substr(0, url.host.find('.'));
+    }
+    if (const std::string container = setting("container", "BUILDKIT_AZURE_STORAGE_CONTAINER"); !container.empty())
+        config.container = container;
+    config.prefix = setting("prefix", "BUILDKIT_AZURE_STORAGE_PREFIX");
+    config.manifests_prefix = attribute_or(spec, "manifests_prefix", config.manifests_prefix);
+    config.blobs_prefix = attribute_or(spec, "blobs_prefix", config.blobs_prefix);
+    config.names = TRY(cache_names(attribute(spec, "name")));
+    if (const std::string key = attribute(spec, "secret_access_key"); !key.empty()) {
+        const auto bytes = codec::base64_decode(key);
+        if (!bytes || bytes->empty()) return bad_input("secret_access_key of azblob is no base64");
+        config.key.key = *bytes;
+    }
+    config.limits = TRY(limits_of(spec));
+    return AzblobStore::open(std::move(config), here.client, here.clock);
+}
+
+Result<std::shared_ptr<CacheStore>> open_gha(const Spec& spec, const Surroundings& here) {
+    GhaConfig config;
+    config.token = attribute(spec, "token");
+    const std::string url_v2 = attribute(spec, "url_v2");
+    const std::string version = attribute(spec, "version");
+    config.url = url_v2.empty() && version == "2" ? attribute(spec, "url") : url_v2;
+    if (config.token.empty() || (config.url.empty() && attribute(spec, "url").empty())) {
+        return bad_input("{} not set for gha cache", config.token.empty() ? "token" : "url_v2")
+            .with_hint(
+                "a job of GitHub Actions does not pass ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL to its commands: "
+                "export them in a step before");
+    }
+    if (config.url.empty() || (!version.empty() && version != "2")) {
+        return bad_input("gha cache: version 1 of the protocol is not spoken").with_hint("set url_v2");
+    }
+    config.scope = attribute_or(spec, "scope", config.scope);
+    config.limits = TRY(limits_of(spec));
+    config.limits.attempts = 20;
+    return GhaStore::open(std::move(config), here.client, here.clock);
+}
+
 }  // namespace
 
 Result<std::chrono::milliseconds> duration(const std::string& text) {
@@ -152,6 +205,17 @@ std::string process_environment(const std::string& name) {
 }
 
 void add_client_attributes(Spec& spec, const std::function<std::string(const std::string& name)>& environment) {
+    if (spec.type == "gha") {
+        const auto fill = [&](const char* name, const char* variable) {
+            if (spec.attrs.contains(name)) return;
+            if (std::string value = environment(variable); !value.empty()) spec.attrs[name] = std::move(value);
+        };
+        fill("token", "ACTIONS_RUNTIME_TOKEN");
+        if (!spec.attrs.contains("url_v2") && !spec.attrs.contains("url") &&
+            frontend::parse_go_bool(environment("ACTIONS_CACHE_SERVICE_V2")).value_or(false))
+            fill("url_v2", "ACTIONS_RESULTS_URL");
+        if (!spec.attrs.contains("url_v2")) fill("url", "ACTIONS_CACHE_URL");
+    }
     if (spec.type == "s3") {
         if (spec.attrs.contains("access_key_id") || spec.attrs.contains("secret_access_key")) return;
         const auto found = find_aws_credentials(environment);
@@ -166,11 +230,13 @@ Result<std::shared_ptr<CacheStore>> open_store(const Spec& spec, Way way, const 
     if (spec.type == "registry") return open_registry(spec, way, here);
     if (spec.type == "local") return open_client(spec, way, here);
     if (spec.type == "s3") return open_s3(spec, here);
+    if (spec.type == "azblob") return open_azblob(spec, here);
+    if (spec.type == "gha") return open_gha(spec, here);
     if (spec.type == "inline" && way == Way::from) {
         return bad_input("an inline cache is imported from its image").with_hint("type=registry,ref=IMAGE");
     }
     return bad_input("unknown cache {}: {}", way == Way::to ? "exporter" : "importer", quoted(spec.type))
-        .with_hint(way == Way::to ? "registry, local, inline and s3 are known" : "registry, local and s3 are known");
+        .with_hint(fmt::format("types: {}", join(way == Way::to ? kTypesTo : kTypesFrom, ", ")));
 }
 
 }  // namespace cooper::cachestore

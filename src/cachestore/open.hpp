@@ -15,6 +15,10 @@ enum class Way : std::uint8_t { to, from };
 // What process_environment() reads is set by nobody while the program runs.
 [[nodiscard]] std::string process_environment(const std::string& name);
 
+// Of --cache-to (with inline, which is no store) and of --cache-from.
+inline const std::vector<std::string> kTypesTo = {"registry", "local", "inline", "s3", "gha", "azblob"};
+inline const std::vector<std::string> kTypesFrom = {"registry", "local", "s3", "gha", "azblob"};
+
 struct Spec {
     std::string type;
     std::map<std::string, std::string> attrs;

@@ -332,11 +332,11 @@ Action setup_build(CLI::App& app) {
                    "Ask instead of building: check, outline or targets[,format=json|sarif][,ignorestatus=true]")
         ->type_name("QUESTION");
     app.add_option("--cache-from", flags->cache_from,
-                   "Use a cache: an image, or type=registry, local, s3 with attributes")
+                   "Use a cache: an image, or type=registry, local, s3, gha, azblob with attributes")
         ->type_name("SPEC")
         ->allow_extra_args(false);
     app.add_option("--cache-to", flags->cache_to,
-                   "Export the cache: inline, or type=registry, local, s3 with attributes")
+                   "Export the cache: inline, or type=registry, local, s3, gha, azblob with attributes")
         ->type_name("SPEC")
         ->allow_extra_args(false);
     // The value in braces is that of the flag alone, kAllStages.

@@ -1,6 +1,7 @@
 #include "cli/build_flags.hpp"
 
 #include "base/text.hpp"
+#include "cachestore/open.hpp"
 
 #include <algorithm>
 #include <array>
@@ -147,9 +148,7 @@ Result<engine::CacheSpec> parse_cache(std::string_view flag, CacheWay way) {
             spec.attrs[to_lower(key)] = *value;
         }
     }
-    static const std::vector<std::string> kFrom = {"registry", "local", "s3"};
-    static const std::vector<std::string> kTo = {"registry", "local", "inline", "s3"};
-    const auto& known = way == CacheWay::from ? kFrom : kTo;
+    const auto& known = way == CacheWay::from ? cachestore::kTypesFrom : cachestore::kTypesTo;
     if (std::find(known.begin(), known.end(), spec.type) == known.end()) {
         return bad_input("{} {}: unknown type {}", name, quoted(flag), quoted(spec.type))
             .with_hint("types: " + join(known, ", "));

@@ -1,6 +1,7 @@
 #include "engine/build.hpp"
 
 #include "base/text.hpp"
+#include "cachestore/open.hpp"
 #include "codec/base64.hpp"
 #include "codec/sha256.hpp"
 #include "engine/entitlements.hpp"
@@ -182,7 +183,13 @@ Result<> Build::prepare_options() {
 }
 
 Result<> Build::prepare_caches() {
-    for (CacheSpec cache : request_.cache_imports) {
+    const auto complete = [](CacheSpec cache) {
+        cachestore::Spec spec{.type = std::move(cache.type), .attrs = std::move(cache.attrs)};
+        cachestore::add_client_attributes(spec, cachestore::process_environment);
+        return CacheSpec{std::move(spec.type), std::move(spec.attrs)};
+    };
+    for (const auto& wanted : request_.cache_imports) {
+        CacheSpec cache = complete(wanted);
         if (cache.type == "local") {
             const std::string src = cache.attrs["src"];
             offers_.layouts["local:" + src] = src;
@@ -196,7 +203,7 @@ Result<> Build::prepare_caches() {
         }
         cache_imports_.push_back(std::move(cache));
     }
-    cache_exports_ = request_.cache_exports;
+    for (const auto& wanted : request_.cache_exports) cache_exports_.push_back(complete(wanted));
     for (const auto& cache : cache_exports_) {
         if (const auto dest = cache.attrs.find("dest"); cache.type == "local" && dest != cache.attrs.end())
             offers_.layouts["local:" + dest->second] = dest->second;
