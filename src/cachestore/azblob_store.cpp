@@ -23,8 +23,8 @@ std::string joined(const std::vector<std::string>& parts) {
 Result<std::shared_ptr<CacheStore>> AzblobStore::open(AzblobConfig config, http::Client& client, const Clock& clock) {
     const http::Url url = TRY_CONTEXT(http::Url::parse(config.account_url), "account_url");
     if (!url.userinfo.empty()) return bad_input("account_url has a user in it");
-    if (config.container.empty() || config.container.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-$") !=
-                                        std::string::npos)
+    if (config.container.empty() ||
+        config.container.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-$") != std::string::npos)
         return bad_input("{} is no name of a container", quoted(config.container))
             .with_hint("want lower case letters, digits and '-'");
     for (const auto& part : {config.prefix, config.manifests_prefix, config.blobs_prefix}) {
@@ -132,8 +132,8 @@ Result<std::unique_ptr<ByteSource>> AzblobStore::get(const oci::Descriptor& blob
 }
 
 Result<std::optional<std::string>> AzblobStore::read_text(const std::string& name, const Stop& stop) {
-    const auto source = get_azure_blob(caller_, path_of(config_.manifests_prefix, name), query_, kWhole,
-                                       what("get", name), stop);
+    const auto source =
+        get_azure_blob(caller_, path_of(config_.manifests_prefix, name), query_, kWhole, what("get", name), stop);
     if (!source && source.error().code() == Code::not_found) return std::optional<std::string>();
     if (!source) return source.error();
     return std::optional(TRY_CONTEXT(read_all(**source, kMaxIndexBytes), "{}", what("get", name)));

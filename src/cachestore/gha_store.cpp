@@ -192,9 +192,7 @@ Result<std::string> GhaStore::writable_scope() const {
     return writable->name;
 }
 
-Result<bool> GhaStore::has(const Digest& blob, const Stop& stop) {
-    return TRY(find(blob_key(blob), stop)).has_value();
-}
+Result<bool> GhaStore::has(const Digest& blob, const Stop& stop) { return TRY(find(blob_key(blob), stop)).has_value(); }
 
 Result<Put> GhaStore::put(const PutBlob& blob, const Stop& stop) {
     const std::string key = blob_key(blob.blob.digest);

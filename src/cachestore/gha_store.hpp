@@ -1,6 +1,6 @@
-// A cache in GitHub's cache for Actions (version 2 of its protocol: Twirp with JSON, and blobs of Azure at URLs that are
-// signed). Entries can be written once and belong to the scope (branch) of the token; so an index is a row of entries
-// with numbers, the newest of which counts. Everything that the token's scopes allow is read.
+// A cache in GitHub's cache for Actions (version 2 of its protocol: Twirp with JSON, and blobs of Azure at URLs that
+// are signed). Entries can be written once and belong to the scope (branch) of the token; so an index is a row of
+// entries with numbers, the newest of which counts. Everything that the token's scopes allow is read.
 #pragma once
 
 #include "base/clock.hpp"

@@ -32,7 +32,8 @@ TEST(Gha, AnIndexTakesTheNextFreeNumber) {
     http::FakeServer server([&](const http::FakeRequest& request) -> http::FakeResponse {
         if (request.method == "PUT") return {.status = 201, .headers = {}, .body = ""};
         if (request.target.ends_with("GetCacheEntryDownloadURL"))
-            return {.headers = {}, .body = R"({"ok":true,"matched_key":"index-s-1-e3b0c442#7","signed_download_url":"x"})"};
+            return {.headers = {},
+                    .body = R"({"ok":true,"matched_key":"index-s-1-e3b0c442#7","signed_download_url":"x"})"};
         if (request.target.ends_with("CreateCacheEntry")) {
             reserved.push_back(request.body.substr(8, 22));
             if (reserved.size() < 4) return {.status = 409, .headers = {}, .body = R"({"code":"already_exists"})"};
@@ -62,7 +63,8 @@ TEST(Gha, AnIndexTakesTheNextFreeNumber) {
 
 TEST(Azure, BlobsGoInBlocksAndAnswersAreErrors) {
     http::FakeServer server([&](const http::FakeRequest& request) -> http::FakeResponse {
-        if (request.target.find("comp=blocklist") == std::string::npos) return {.status = 201, .headers = {}, .body = ""};
+        if (request.target.find("comp=blocklist") == std::string::npos)
+            return {.status = 201, .headers = {}, .body = ""};
         EXPECT_EQ(request.headers.find("If-None-Match").value_or(""), "*");
         return {.status = 409, .headers = {}, .body = "<Error><Code>BlobAlreadyExists</Code></Error>"};
     });
