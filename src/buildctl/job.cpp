@@ -39,8 +39,9 @@ Result<> update_layouts(const Job& job, const client::Attributes& answer) {
     }
     const auto found = answer.find("cache.manifest");
     for (const auto& [directory, tag] : job.cache_layouts) {
-        if (found == answer.end()) continue;  // nothing was exported
-        TRY(session::name_in_layout(directory, TRY(oci::parse_descriptor(found->second)), tag));
+        if (found != answer.end())  // else nothing was exported
+            TRY(session::name_in_layout(directory, TRY(oci::parse_descriptor(found->second)), tag));
+        TRY(session::name_beside(directory, tag, answer));
     }
     return {};
 }
@@ -140,6 +141,8 @@ Result<> add_cache_export(Job& job, client::TypedAttributes cache) {
         const std::string tag = cache.attrs["tag"];
         job.offer.stores["local:" + dest] = dest;
         job.cache_layouts[dest] = tag.empty() ? "latest" : tag;
+        if (cache.attrs.contains("mounts"))
+            cache.attrs.merge(TRY(session::digests_beside(dest, job.cache_layouts[dest])));
         if (tag.empty()) cache.attrs.erase("tag");
     }
     job.spec.cache_exports.push_back(std::move(cache));
@@ -157,6 +160,7 @@ Result<> add_cache_import(Job& job, client::TypedAttributes cache) {
             // As with a registry: no cache yet is no error.
             if (!digest && digest.error().code() == Code::not_found) return {};
             cache.attrs["digest"] = TRY(Result<std::string>(digest));
+            cache.attrs.merge(TRY(session::digests_beside(src, tag.empty() ? "latest" : tag)));
         }
         if (cache.attrs["tag"].empty()) cache.attrs.erase("tag");
         job.offer.stores["local:" + src] = src;

@@ -62,6 +62,8 @@ public:
     [[nodiscard]] virtual std::string reference() const = 0;
     // Whether descriptors of blobs are kept beside the text of an index.
     [[nodiscard]] virtual bool has_blob_lists() const = 0;
+    // Whether names are kept there. False: the client says what they stand for, and is told what is to have them.
+    [[nodiscard]] virtual bool names_are_ours() const { return true; }
     // How many blobs are to be put at once.
     [[nodiscard]] virtual std::size_t parallelism() const = 0;
 

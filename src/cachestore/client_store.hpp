@@ -18,6 +18,7 @@ public:
 
     [[nodiscard]] const std::string& place() const override { return id_; }
     [[nodiscard]] std::string reference() const override { return {}; }
+    [[nodiscard]] bool names_are_ours() const override { return false; }
     [[nodiscard]] std::size_t parallelism() const override;
     [[nodiscard]] Result<bool> has(const Digest& blob, const Stop& stop) override;
     [[nodiscard]] Result<Put> put(const PutBlob& blob, const Stop& stop) override;

@@ -47,9 +47,9 @@ Result<std::shared_ptr<CacheStore>> open_client(const Spec& spec, Way way, const
         const std::string digest = attribute(spec, "digest");
         if (digest.empty()) return bad_input("a local cache needs the digest of its manifest");
         digests[""] = TRY(Digest::parse(digest));
-        for (const auto& [key, value] : spec.attrs) {
-            if (key.starts_with(kDigestOf)) digests[key.substr(kDigestOf.size())] = TRY(Digest::parse(value));
-        }
+    }
+    for (const auto& [key, value] : spec.attrs) {
+        if (key.starts_with(kDigestOf)) digests[key.substr(kDigestOf.size())] = TRY(Digest::parse(value));
     }
     return std::shared_ptr<CacheStore>(
         std::make_shared<ClientStore>(here.session, "local:" + directory, std::move(digests), form));

@@ -130,6 +130,42 @@ Result<engine::ExportSpec> parse_export(std::string_view flag) {
     return spec;
 }
 
+namespace {
+
+std::string variable(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+// The pull request that this build is of, as the CI systems say it: its number, "" when there is one without a number;
+// nullopt: none.
+std::optional<std::string> pull_request() {
+    if (variable("GITHUB_EVENT_NAME").starts_with("pull_request")) {
+        const std::string ref = variable("GITHUB_REF");
+        constexpr std::string_view kPull = "refs/pull/";
+        return ref.starts_with(kPull) ? ref.substr(kPull.size(), ref.find('/', kPull.size()) - kPull.size()) : "";
+    }
+    for (const char* name : {"CI_MERGE_REQUEST_IID", "CHANGE_ID", "BITBUCKET_PR_ID", "CIRCLE_PR_NUMBER",
+                             "SYSTEM_PULLREQUEST_PULLREQUESTID", "DRONE_PULL_REQUEST", "TRAVIS_PULL_REQUEST",
+                             "BUILDKITE_PULL_REQUEST"}) {
+        const std::string value = variable(name);
+        if (!value.empty() && value != "false") return value;
+    }
+    return std::nullopt;
+}
+
+// Whoever proposes a change must not say what is built of the accepted ones: such builds have a scope of their own, and
+// begin with what the main one has.
+void choose_mount_scope(engine::CacheSpec& spec, CacheWay way) {
+    if (spec.type == "inline" || spec.attrs.contains("mounts-scope")) return;
+    const auto request = pull_request();
+    if (!request) return;
+    const std::string own = request->empty() ? "pr" : "pr-" + *request;
+    spec.attrs["mounts-scope"] = way == CacheWay::to ? own : own + ";main";
+}
+
+}  // namespace
+
 Result<engine::CacheSpec> parse_cache(std::string_view flag, CacheWay way) {
     const std::string name = way == CacheWay::from ? "--cache-from" : "--cache-to";
     engine::CacheSpec spec;
@@ -137,7 +173,9 @@ Result<engine::CacheSpec> parse_cache(std::string_view flag, CacheWay way) {
     if (fields.size() == 1 && fields[0].find('=') == std::string::npos) {
         // As docker does: a name is an image; inline says where it is to be.
         if (way == CacheWay::to && fields[0] == "inline") return engine::CacheSpec{"inline", {}};
-        return engine::CacheSpec{"registry", {{"ref", fields[0]}}};
+        engine::CacheSpec named{"registry", {{"ref", fields[0]}}};
+        choose_mount_scope(named, way);
+        return named;
     }
     for (const auto& field : fields) {
         const auto [key, value] = cut(field, '=');
@@ -157,6 +195,7 @@ Result<engine::CacheSpec> parse_cache(std::string_view flag, CacheWay way) {
         const char* place = spec.type == "registry" ? "ref" : way == CacheWay::from ? "src" : "dest";
         if (spec.attrs[place].empty()) return bad_input("{} {} needs {}=…", name, quoted(flag), place);
     }
+    choose_mount_scope(spec, way);
     return spec;
 }
 

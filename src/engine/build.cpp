@@ -182,6 +182,15 @@ Result<> Build::prepare_options() {
     return {};
 }
 
+namespace {
+
+std::string layout_tag(const CacheSpec& cache) {
+    const auto tag = cache.attrs.find("tag");
+    return tag == cache.attrs.end() || tag->second.empty() ? "latest" : tag->second;
+}
+
+}  // namespace
+
 Result<> Build::prepare_caches() {
     const auto complete = [](CacheSpec cache) {
         cachestore::Spec spec{.type = std::move(cache.type), .attrs = std::move(cache.attrs)};
@@ -199,14 +208,18 @@ Result<> Build::prepare_caches() {
                 // As with a registry: no cache yet is no error.
                 if (!digest && digest.error().code() == Code::not_found) continue;
                 cache.attrs["digest"] = TRY(Result<std::string>(digest));
+                cache.attrs.merge(TRY(session::digests_beside(src, tag.empty() ? "latest" : tag)));
             }
         }
         cache_imports_.push_back(std::move(cache));
     }
     for (const auto& wanted : request_.cache_exports) cache_exports_.push_back(complete(wanted));
-    for (const auto& cache : cache_exports_) {
-        if (const auto dest = cache.attrs.find("dest"); cache.type == "local" && dest != cache.attrs.end())
-            offers_.layouts["local:" + dest->second] = dest->second;
+    for (auto& cache : cache_exports_) {
+        const auto dest = cache.attrs.find("dest");
+        if (cache.type != "local" || dest == cache.attrs.end()) continue;
+        offers_.layouts["local:" + dest->second] = dest->second;
+        if (cache.attrs.contains("mounts"))
+            cache.attrs.merge(TRY(session::digests_beside(dest->second, layout_tag(cache))));
     }
     const auto wish = request_.build_args.find("BUILDKIT_INLINE_CACHE");
     if (wish != request_.build_args.end() && frontend::parse_go_bool(wish->second).value_or(false))
@@ -216,12 +229,12 @@ Result<> Build::prepare_caches() {
 
 Result<> Build::name_caches(const ExportAnswer& answer) const {
     const auto manifest = answer.response.find("cache.manifest");
-    if (manifest == answer.response.end()) return {};
     for (const auto& cache : cache_exports_) {
         if (cache.type != "local") continue;
-        const auto tag = cache.attrs.find("tag");
-        TRY(session::name_in_layout(cache.attrs.at("dest"), TRY(oci::parse_descriptor(manifest->second)),
-                                    tag == cache.attrs.end() || tag->second.empty() ? "latest" : tag->second));
+        if (manifest != answer.response.end())
+            TRY(session::name_in_layout(cache.attrs.at("dest"), TRY(oci::parse_descriptor(manifest->second)),
+                                        layout_tag(cache)));
+        TRY(session::name_beside(cache.attrs.at("dest"), layout_tag(cache), answer.response));
     }
     return {};
 }

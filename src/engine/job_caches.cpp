@@ -14,6 +14,7 @@
 #include "oci/json_text.hpp"
 #include "oci/media_type.hpp"
 #include "remotecache/key_records.hpp"
+#include "session/layout_index.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -59,6 +60,7 @@ void LocalJob::import_caches(const std::vector<CacheSpec>& specs, const Stop& st
 
 Result<> LocalJob::import_cache(const CacheSpec& spec, const Stop& stop) {
     const auto store = TRY(open_cache(spec, cachestore::Way::from));
+    workshop_->mounts().add(spec, store);
     for (const auto& index : TRY(store->get_indexes("", stop))) TRY(import_index(store, index));
     return {};
 }
@@ -173,7 +175,8 @@ Result<> LocalJob::export_caches(const FrontendResult& result, ExportAnswer& ans
     for (const auto& spec : options_.cache_exports) {
         if (spec.type == "inline") continue;
         Activity activity(progress_, engine_.clock_, "exporting cache to " + export_name(spec.type));
-        const auto done = export_cache(spec, result, answer, activity, stop);
+        auto done = export_cache(spec, result, answer, activity, stop);
+        if (done && spec.attrs.contains("mounts")) done = export_mounts(spec, result, answer, activity, stop);
         if (done) {
             activity.done();
             continue;
@@ -262,6 +265,29 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
                                         top.media_type == oci::kOciManifest ? "image " : "", top.digest.to_string());
     progress.status(row, row, 0, 0, true);
     if (cache->has_blob_lists()) answer.response["cache.manifest"] = oci::marshal_descriptor(top);
+    return {};
+}
+
+Result<> LocalJob::export_mounts(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer,
+                                 Activity& activity, const Stop& stop) {
+    MountCaches::Export wanted{.cache = TRY(open_cache(spec, cachestore::Way::to)), .spec = spec, .used = {}, .written = {}};
+    std::vector<ResultRef> refs = {result.ref};
+    for (const auto& [platform, ref] : result.refs) refs.push_back(ref);
+    for (const auto& ref : refs) {
+        if (ref == nullptr) continue;
+        for (const auto& vertex : ref->graph().vertices) {
+            const auto* exec = std::get_if<llb::ExecOp>(&vertex.op.body);
+            if (exec == nullptr) continue;
+            for (const auto& mount : exec->mounts) {
+                // What begins with files of another step belongs to those.
+                if (mount.type == llb::MountType::cache && mount.input < 0)
+                    wanted.used.insert(mount.cache ? mount.cache->id : mount.dest);
+            }
+        }
+    }
+    TRY(workshop_->mounts().save(wanted, activity.progress(), stop));
+    for (const auto& [name, descriptor] : wanted.written)
+        answer.response[session::answer_key_beside(attribute(spec, "dest"), name)] = oci::marshal_descriptor(descriptor);
     return {};
 }
 

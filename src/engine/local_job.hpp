@@ -129,6 +129,8 @@ private:
     Result<> export_caches(const FrontendResult& result, ExportAnswer& answer, const Stop& stop);
     Result<> export_cache(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer, Activity& activity,
                           const Stop& stop);
+    Result<> export_mounts(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer,
+                           Activity& activity, const Stop& stop);
     Result<> put_layer(cachestore::CacheStore& cache, const exporter::PackedLayer& layer, VertexProgress& progress,
                        const Stop& stop);
     // What the image's own configuration says of the cache, when an inline export is wanted.

@@ -75,6 +75,7 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<store::Store> store, std
               return source;
           },
           core_count()),
+      mounts_(*store_),
       environment_{.store = *store_,
                    .holder = store_,
                    .trees = trees_,
@@ -93,6 +94,8 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<store::Store> store, std
                            return layout_origin(attribute(attributes, "oci.store"),
                                                 attribute(attributes, "oci.session"), stop);
                        },
+                   .restore_cache_mount = [this](const std::string& key, VertexProgress& progress,
+                                                 const Stop& stop) { mounts_.restore(key, progress, stop); },
                    .threads = core_count()} {
     if (engine.config_.tag_max_age_s >= 0) images_.set_tag_max_age(std::chrono::seconds(engine.config_.tag_max_age_s));
 }

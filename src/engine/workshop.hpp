@@ -6,6 +6,7 @@
 
 #include "cachestore/cache_store.hpp"
 #include "engine/local_engine.hpp"
+#include "engine/mount_caches.hpp"
 #include "ops/environment.hpp"
 
 #include <atomic>
@@ -61,6 +62,7 @@ public:
     [[nodiscard]] source::ImageSource& images() { return images_; }
     [[nodiscard]] ops::Trees& trees() { return trees_; }
     [[nodiscard]] exporter::Packer& packer() { return packer_; }
+    [[nodiscard]] MountCaches& mounts() { return mounts_; }
 
 private:
     class SessionCredentials final : public registry::CredentialSource {
@@ -96,6 +98,7 @@ private:
     ops::SecretGuard secrets_;
     ops::Trees trees_;
     exporter::Packer packer_;
+    MountCaches mounts_;
     std::map<std::string, store::Chain> chains_;
     Guarded<std::map<Digest, std::vector<std::shared_ptr<cachestore::CacheStore>>>> contents_;
     std::atomic<bool> lost_layers_ = false;

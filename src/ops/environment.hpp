@@ -40,6 +40,8 @@ struct Environment {
     std::function<Result<std::unique_ptr<source::ImageOrigin>>(const std::map<std::string, std::string>& attributes,
                                                                const Stop& stop)>
         oci_layout;
+    // Before a step uses a cache mount: what others have put into it. Empty: nothing.
+    std::function<void(const std::string& key, VertexProgress& progress, const Stop& stop)> restore_cache_mount;
     std::size_t threads = 2;
     // Gets the files of a step that fails; empty: nobody wants them.
     std::function<void(const std::string& step, store::Chain files)> keep_failed;

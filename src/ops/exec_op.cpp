@@ -319,7 +319,11 @@ private:
             spec_.mounts.emplace_back(std::move(bind));
             return {};
         }
-        if (parts_.clear_cache_mounts) TRY(environment_.store.clear_cache_mounts(key, context_.stop));
+        if (parts_.clear_cache_mounts) {
+            TRY(environment_.store.clear_cache_mounts(key, context_.stop));
+        } else if (mount.input < 0 && environment_.restore_cache_mount) {
+            environment_.restore_cache_mount(key, context_.progress, context_.stop);
+        }
         const std::string description = fmt::format("cached mount {} from {} with id \"{}\"", target,
                                                     parts_.description, mount.cache ? mount.cache->id : target);
         store::CacheMount cache = TRY(

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t kMaxIndex = 16UL << 20U;
 constexpr const char* kRefName = "org.opencontainers.image.ref.name";
+constexpr const char* kBeside = "-mounts.";  // after the tag: cache mounts
 constexpr const char* kIndexType = "application/vnd.oci.image.index.v1+json";
 
 Result<> write_file(const sys::RootedDir& dir, const std::string& name, std::string_view text) {
@@ -62,6 +63,36 @@ Result<std::string> digest_in_layout(const std::string& directory, const std::st
     }
     if (tag == "latest" && index.manifests.size() == 1) return index.manifests[0].digest.to_string();
     return fail(Code::not_found, Blame::user, "{} has no image with the tag {}", directory, quoted(tag));
+}
+
+Result<std::map<std::string, std::string>> digests_beside(const std::string& directory, const std::string& tag) {
+    std::map<std::string, std::string> digests;
+    const auto dir = sys::RootedDir::open_host(directory);
+    if (!dir) return digests;
+    const auto text = dir->read_file("index.json", kMaxIndex);
+    if (!text) return digests;
+    const oci::Index index = TRY_CONTEXT(oci::parse_index(*text, ""), "{}/index.json", directory);
+    for (const oci::Descriptor& one : index.manifests) {
+        const auto name = one.annotations.find(kRefName);
+        if (name == one.annotations.end() || !name->second.starts_with(tag + kBeside)) continue;
+        digests["digest." + name->second.substr(tag.size() + 1)] = one.digest.to_string();
+    }
+    return digests;
+}
+
+std::string answer_key_beside(const std::string& directory, const std::string& name) {
+    return "cache.manifest:" + directory + ":" + name;
+}
+
+Result<> name_beside(const std::string& directory, const std::string& tag,
+                     const std::map<std::string, std::string>& answer) {
+    const std::string prefix = answer_key_beside(directory, "");
+    for (auto it = answer.lower_bound(prefix); it != answer.end() && it->first.starts_with(prefix); ++it) {
+        const std::string name = tag + "-" + it->first.substr(prefix.size());
+        if (!name.starts_with(tag + kBeside)) continue;
+        TRY(name_in_layout(directory, TRY(oci::parse_descriptor(it->second)), name));
+    }
+    return {};
 }
 
 }  // namespace cooper::session

@@ -121,6 +121,8 @@ enum class Sharing : std::uint8_t { shared, private_, locked };
 class CacheMount {
 public:
     [[nodiscard]] const std::string& host_path() const { return path_; }
+    // Of the same file system and life: what is remembered about it.
+    [[nodiscard]] std::string side_path() const { return path_.substr(0, path_.rfind('/')); }
     // True until mark_seeded(): nobody has put the initial content in yet. Held exclusively then.
     [[nodiscard]] bool fresh() const { return fresh_; }
     Result<> mark_seeded();
@@ -290,6 +292,12 @@ public:
     // Cache mounts.
     Result<CacheMount> acquire_cache_mount(const std::string& key, Sharing sharing, const std::string& description,
                                            const Stop& stop);
+    // The first directory of this key for oneself alone; nullopt while anybody uses it.
+    Result<std::optional<CacheMount>> lock_cache_mount(const std::string& key, const std::string& description,
+                                                       const Stop& stop);
+    // The same beside others, to read it; nullopt when there is none, or somebody wants to be alone with it.
+    Result<std::optional<CacheMount>> share_cache_mount(const std::string& key);
+    Result<std::vector<std::string>> cache_mount_keys();
     // Empties all directories of this key (--no-cache on a RUN with cache mounts).
     Result<> clear_cache_mounts(const std::string& key, const Stop& stop);
 
@@ -337,6 +345,7 @@ private:
     Result<std::string> lease();          // the name, made on first use
     Result<std::string> new_temp_name();  // "<lease>/<n>", below tmp/
     Result<LayerDraft> make_draft();
+    Result<> prepare_cache_mount(std::int64_t id, bool seeded);
     Result<> prune_steps();
     Result<bool> take(const std::string& lease, const Chain& chain);
     void unpin(const Chain& chain);
