@@ -399,8 +399,8 @@ Forged pack_of(const std::string& content) {
     forged.pack.digest = codec::sha256_of(forged.bytes);
     forged.pack.size = forged.bytes.size();
     forged.pack.chunks = {{chunk_id(content), static_cast<std::uint32_t>(content.size())}};
-    forged.pack.frames = {{0, static_cast<std::uint32_t>(forged.bytes.size()),
-                           static_cast<std::uint32_t>(content.size()), 0, 1}};
+    forged.pack.frames = {
+        {0, static_cast<std::uint32_t>(forged.bytes.size()), static_cast<std::uint32_t>(content.size()), 0, 1}};
     return forged;
 }
 

@@ -311,7 +311,8 @@ std::string marshal_part(const Part& part, const Packs& packs) {
         const bool mine = own.contains(pack.digest);
         if (!mine && !used.contains(i)) continue;
         numbers.emplace(i, numbers.size());
-        out.element(2, marshal_pack(mine ? pack : Pack{.digest = pack.digest, .size = pack.size, .frames = {}, .chunks = {}}));
+        out.element(
+            2, marshal_pack(mine ? pack : Pack{.digest = pack.digest, .size = pack.size, .frames = {}, .chunks = {}}));
     }
     for (const auto& [path, entry] : part.entries) out.element(3, marshal_entry(path, entry, packs, numbers));
     return out.take();
@@ -355,7 +356,8 @@ Result<Part> parse_part(std::string_view text, Packs& known) {
     for (const auto bytes : entries) {
         auto entry = TRY(parse_entry(bytes, packs, budget));
         const std::string path = entry.first;
-        if (!part.entries.insert(std::move(entry)).second) return damaged(fmt::format("{} is there twice", quoted(path)));
+        if (!part.entries.insert(std::move(entry)).second)
+            return damaged(fmt::format("{} is there twice", quoted(path)));
     }
     return part;
 }

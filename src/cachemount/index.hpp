@@ -24,10 +24,10 @@
 
 namespace cooper::cachemount {
 
-inline constexpr std::size_t kMaxPartBytes = std::size_t{256} << 20U;   // of all parts, unpacked
+inline constexpr std::size_t kMaxPartBytes = std::size_t{256} << 20U;  // of all parts, unpacked
 inline constexpr std::uint64_t kMaxPackBytes = std::uint64_t{64} << 20U;
-inline constexpr std::size_t kMaxFrameBytes = std::size_t{1} << 20U;    // unpacked
-inline constexpr std::size_t kMaxChunks = std::size_t{8} << 20U;        // named by all files, and in all packs
+inline constexpr std::size_t kMaxFrameBytes = std::size_t{1} << 20U;  // unpacked
+inline constexpr std::size_t kMaxChunks = std::size_t{8} << 20U;      // named by all files, and in all packs
 inline constexpr std::size_t kMaxEntries = std::size_t{2} << 20U;
 inline constexpr std::uint64_t kMaxMountBytes = std::uint64_t{1} << 38U;
 
@@ -41,10 +41,10 @@ struct Chunk {
 };
 
 struct Frame {
-    std::uint64_t offset = 0;   // in the pack
-    std::uint32_t stored = 0;   // bytes there
-    std::uint32_t size = 0;     // unpacked
-    std::uint32_t first = 0;    // of the pack's chunks
+    std::uint64_t offset = 0;  // in the pack
+    std::uint32_t stored = 0;  // bytes there
+    std::uint32_t size = 0;    // unpacked
+    std::uint32_t first = 0;   // of the pack's chunks
     std::uint32_t chunks = 0;
 };
 

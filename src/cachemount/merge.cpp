@@ -96,7 +96,8 @@ std::map<std::string, Synced::Known> in_both(const LocalTree& local, const Entri
     std::map<std::string, Synced::Known> both;
     for (const auto& [path, mine] : local) {
         const Entry* const theirs = find(head, path);
-        if (theirs != nullptr && !mine.unsteady && is_same(mine, *theirs)) both.emplace(path, Synced::Known{*theirs, mine.seen});
+        if (theirs != nullptr && !mine.unsteady && is_same(mine, *theirs))
+            both.emplace(path, Synced::Known{*theirs, mine.seen});
     }
     return both;
 }

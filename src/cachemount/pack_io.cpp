@@ -124,7 +124,8 @@ Result<std::string> PackReader::read(const Chunk& chunk, const Stop& stop) {
     const std::string& text = *TRY(frame({at->pack, number}, stop));
     std::size_t offset = 0;
     for (std::uint32_t i = pack.frames[number].first; i < at->chunk; ++i) offset += pack.chunks[i].size;
-    if (pack.chunks[at->chunk].size != chunk.size) return fail(Code::data_loss, Blame::world, "a chunk of another size");
+    if (pack.chunks[at->chunk].size != chunk.size)
+        return fail(Code::data_loss, Blame::world, "a chunk of another size");
     std::string bytes = text.substr(offset, chunk.size);
     if (bytes.size() != chunk.size || chunk_id(bytes) != chunk.id)
         return fail(Code::data_loss, Blame::world, "{} is damaged", pack.digest.to_string());

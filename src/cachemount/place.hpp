@@ -41,9 +41,9 @@ public:
 struct Head {
     std::vector<oci::Descriptor> parts;  // oldest first
     std::vector<oci::Descriptor> packs;
-    std::string id;                      // of the mount
+    std::string id;  // of the mount
     std::string scope;
-    std::string before;                  // digest of the manifest that this one has replaced; may be empty
+    std::string before;  // digest of the manifest that this one has replaced; may be empty
 };
 
 [[nodiscard]] Result<Head> parse_head(std::string_view manifest);

@@ -180,7 +180,8 @@ private:
         }
         const std::string fresh = std::to_string(count_++);
         if (entry.type == EntryType::symlink) {
-            if (::symlinkat(entry.link.c_str(), incoming_.get(), fresh.c_str()) != 0) return fail_errno(errno, "create");
+            if (::symlinkat(entry.link.c_str(), incoming_.get(), fresh.c_str()) != 0)
+                return fail_errno(errno, "create");
             const sys::Fd link(::openat(incoming_.get(), fresh.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
             set_owner(link.get(), entry);
             set_xattrs(link.get(), entry);
@@ -216,7 +217,8 @@ private:
     }
 
     Result<> write_file(const std::string& fresh, const Entry& entry, PackReader& reader) {
-        sys::Fd file(::openat(incoming_.get(), fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+        sys::Fd file(
+            ::openat(incoming_.get(), fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
         if (!file.valid()) return fail_errno(errno, "create");
         for (const Chunk& chunk : entry.chunks) {
             TRY(check_stop(stop_));

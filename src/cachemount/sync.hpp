@@ -21,8 +21,8 @@ struct MountHere {
 };
 
 struct SaveTo {
-    std::string name;                    // of the head
-    std::string id;                      // of the mount
+    std::string name;  // of the head
+    std::string id;    // of the mount
     std::string scope;
     std::vector<std::string> also_read;  // heads of the same place whose packs may be shared
 };
@@ -37,7 +37,7 @@ struct Saved {
 [[nodiscard]] Result<Saved> save(Place& place, const SaveTo& to, const MountHere& mount, const Stop& stop);
 
 struct Restored {
-    std::string name;  // the head that was found
+    std::string name;           // the head that was found
     std::uint64_t written = 0;  // files and directories
     std::uint64_t removed = 0;
     std::uint64_t fetched_bytes = 0;

@@ -114,7 +114,8 @@ public:
                     return fail(Code::resource_exhausted, Blame::user, "more than {} files", kMaxEntries);
                 TRY(add(path));
                 const auto added = tree_.find(path);
-                if (added != tree_.end() && added->second.entry.type == EntryType::directory) directories.push_back(path);
+                if (added != tree_.end() && added->second.entry.type == EntryType::directory)
+                    directories.push_back(path);
             }
         }
         name_groups();
@@ -243,14 +244,30 @@ Result<std::pair<std::string, Synced::Known>> parse_known(std::string_view text)
     while (!reader.done()) {
         const auto field = TRY(reader.next());
         switch (field.id) {
-            case 1: path = field.bytes; break;
-            case 2: entry.type = static_cast<EntryType>(field.number); break;
-            case 3: entry.mode = static_cast<std::uint32_t>(field.number); break;
-            case 4: entry.uid = static_cast<std::uint32_t>(field.number); break;
-            case 5: entry.gid = static_cast<std::uint32_t>(field.number); break;
-            case 6: entry.mtime_ns = field.int64(); break;
-            case 7: entry.link = field.bytes; break;
-            case 8: entry.group = field.bytes; break;
+            case 1:
+                path = field.bytes;
+                break;
+            case 2:
+                entry.type = static_cast<EntryType>(field.number);
+                break;
+            case 3:
+                entry.mode = static_cast<std::uint32_t>(field.number);
+                break;
+            case 4:
+                entry.uid = static_cast<std::uint32_t>(field.number);
+                break;
+            case 5:
+                entry.gid = static_cast<std::uint32_t>(field.number);
+                break;
+            case 6:
+                entry.mtime_ns = field.int64();
+                break;
+            case 7:
+                entry.link = field.bytes;
+                break;
+            case 8:
+                entry.group = field.bytes;
+                break;
             case 9: {
                 std::string name, value;
                 codec::WireReader pair(field.bytes);
@@ -261,14 +278,29 @@ Result<std::pair<std::string, Synced::Known>> parse_known(std::string_view text)
                 entry.xattrs.emplace(std::move(name), std::move(value));
                 break;
             }
-            case 10: ids = field.bytes; break;
-            case 11: entry.stamp_ns = field.int64(); break;
-            case 12: sizes = field.bytes; break;
-            case 13: known.seen.size = field.number; break;
-            case 14: known.seen.inode = field.number; break;
-            case 15: known.seen.mtime_ns = field.int64(); break;
-            case 16: known.seen.ctime_ns = field.int64(); break;
-            default: break;
+            case 10:
+                ids = field.bytes;
+                break;
+            case 11:
+                entry.stamp_ns = field.int64();
+                break;
+            case 12:
+                sizes = field.bytes;
+                break;
+            case 13:
+                known.seen.size = field.number;
+                break;
+            case 14:
+                known.seen.inode = field.number;
+                break;
+            case 15:
+                known.seen.mtime_ns = field.int64();
+                break;
+            case 16:
+                known.seen.ctime_ns = field.int64();
+                break;
+            default:
+                break;
         }
     }
     codec::WireReader numbers(sizes);

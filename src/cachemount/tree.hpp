@@ -39,7 +39,7 @@ struct Synced {
         Entry entry;
         Seen seen;
     };
-    std::string head;  // digest of the manifest; empty when something is still to be done here
+    std::string head;            // digest of the manifest; empty when something is still to be done here
     std::int64_t looked_ns = 0;  // when the files began to be looked at
     std::map<std::string, Known> entries;
 };

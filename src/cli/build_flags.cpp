@@ -145,9 +145,9 @@ std::optional<std::string> pull_request() {
         constexpr std::string_view kPull = "refs/pull/";
         return ref.starts_with(kPull) ? ref.substr(kPull.size(), ref.find('/', kPull.size()) - kPull.size()) : "";
     }
-    for (const char* name : {"CI_MERGE_REQUEST_IID", "CHANGE_ID", "BITBUCKET_PR_ID", "CIRCLE_PR_NUMBER",
-                             "SYSTEM_PULLREQUEST_PULLREQUESTID", "DRONE_PULL_REQUEST", "TRAVIS_PULL_REQUEST",
-                             "BUILDKITE_PULL_REQUEST"}) {
+    for (const char* name :
+         {"CI_MERGE_REQUEST_IID", "CHANGE_ID", "BITBUCKET_PR_ID", "CIRCLE_PR_NUMBER",
+          "SYSTEM_PULLREQUEST_PULLREQUESTID", "DRONE_PULL_REQUEST", "TRAVIS_PULL_REQUEST", "BUILDKITE_PULL_REQUEST"}) {
         const std::string value = variable(name);
         if (!value.empty() && value != "false") return value;
     }

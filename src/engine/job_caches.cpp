@@ -270,7 +270,8 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& res
 
 Result<> LocalJob::export_mounts(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer,
                                  Activity& activity, const Stop& stop) {
-    MountCaches::Export wanted{.cache = TRY(open_cache(spec, cachestore::Way::to)), .spec = spec, .used = {}, .written = {}};
+    MountCaches::Export wanted{
+        .cache = TRY(open_cache(spec, cachestore::Way::to)), .spec = spec, .used = {}, .written = {}};
     std::vector<ResultRef> refs = {result.ref};
     for (const auto& [platform, ref] : result.refs) refs.push_back(ref);
     for (const auto& ref : refs) {
@@ -287,7 +288,8 @@ Result<> LocalJob::export_mounts(const CacheSpec& spec, const FrontendResult& re
     }
     TRY(workshop_->mounts().save(wanted, activity.progress(), stop));
     for (const auto& [name, descriptor] : wanted.written)
-        answer.response[session::answer_key_beside(attribute(spec, "dest"), name)] = oci::marshal_descriptor(descriptor);
+        answer.response[session::answer_key_beside(attribute(spec, "dest"), name)] =
+            oci::marshal_descriptor(descriptor);
     return {};
 }
 

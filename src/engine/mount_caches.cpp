@@ -40,13 +40,14 @@ public:
 
     Result<std::optional<std::string>> read_head(const std::string& name, const Stop& stop) override {
         // What this build has written where the client gives the names.
-        if (const auto own = own_.find(name); own != own_.end() && !store_->names_are_ours()) return std::optional(own->second);
+        if (const auto own = own_.find(name); own != own_.end() && !store_->names_are_ours())
+            return std::optional(own->second);
         auto heads = TRY(read_heads(name, stop));
         return heads.empty() ? std::optional<std::string>() : std::optional(std::move(heads.front()));
     }
 
-    // Places cannot exchange an index only when it is still the same. So it is looked at just before and just after: who
-    // was overwritten sees it and puts both together.
+    // Places cannot exchange an index only when it is still the same. So it is looked at just before and just after:
+    // who was overwritten sees it and puts both together.
     Result<> write_head(const std::string& name, const std::string& manifest, const std::optional<std::string>& before,
                         const Stop& stop) override {
         if (TRY(read_head(name, stop)) != before) return exchanged();
@@ -113,8 +114,7 @@ private:
 }  // namespace
 
 bool MountChoice::takes(const std::string& key) const {
-    return all ||
-           std::ranges::any_of(ids, [&](const std::string& id) { return key == id || shown(key) == id; });
+    return all || std::ranges::any_of(ids, [&](const std::string& id) { return key == id || shown(key) == id; });
 }
 
 MountChoice parse_mount_choice(const std::string& text) {
@@ -232,7 +232,8 @@ Result<> MountCaches::save(Export& wanted, VertexProgress& progress, const Stop&
     const std::string said = attribute(wanted.spec, "mounts-scope");
     const std::vector<std::string> scopes = list_of(said);
     if (scopes.size() > 1)
-        return bad_input("mounts-scope={}: one scope is written", quoted(said)).with_hint("--cache-from may read several");
+        return bad_input("mounts-scope={}: one scope is written", quoted(said))
+            .with_hint("--cache-from may read several");
     const std::string scope = scopes.empty() ? std::string(kMainScope) : scopes.front();
     StorePlace place(wanted.cache);
     for (const auto& key : TRY(keys_of(wanted))) {
@@ -245,8 +246,7 @@ Result<> MountCaches::save(Export& wanted, VertexProgress& progress, const Stop&
         progress.status(row, row, 0, 0, false);
         const auto files = TRY(sys::RootedDir::open_host(mount->host_path()));
         const auto side = TRY(sys::RootedDir::open_host(mount->side_path()));
-        cachemount::SaveTo to{
-            .name = mount_name(scope, key), .id = shown(key), .scope = scope, .also_read = {}};
+        cachemount::SaveTo to{.name = mount_name(scope, key), .id = shown(key), .scope = scope, .also_read = {}};
         // What the trusted scope has already is not sent a second time.
         if (scope != kMainScope) to.also_read.push_back(mount_name(std::string(kMainScope), key));
         const auto saved = TRY_CONTEXT(cachemount::save(place, to, {files, side}, stop), "cache mount {}", shown(key));
