@@ -117,6 +117,7 @@ void set_attributes(client::Attributes& attrs, const BuildRequest& request) {
     if (!request.target.empty()) attrs["target"] = request.target;
     for (const auto& [key, value] : request.build_args) attrs["build-arg:" + key] = value;
     for (const auto& [key, value] : request.labels) attrs["label:" + key] = value;
+    for (const auto& [kind, parameters] : request.attestations) attrs["attest:" + kind] = parameters;
     if (request.expect_cached) attrs["expect-cached"] = *request.expect_cached;
     if (request.no_cache) {
         attrs["no-cache"] = "";

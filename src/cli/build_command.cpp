@@ -31,6 +31,7 @@ struct BuildFlags {
          ignored = false;
     std::size_t jobs = 0;
     std::string provenance, sbom;
+    std::vector<std::string> attests;
     std::string call = "build";
     bool check = false;
     std::string expect_cached;  // empty = not given, kAllStages without a value
@@ -169,6 +170,9 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     for (const auto& one : flags.add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
     for (const auto& one : flags.contexts) TRY(parse_build_context(one, request.named_contexts));
     for (const auto& one : flags.platforms) TRY(parse_platforms(one, request.platforms));
+    for (const auto& one : flags.attests) TRY(parse_attest(one, request.attestations));
+    if (!flags.provenance.empty()) TRY(parse_attest_of("provenance", flags.provenance, request.attestations));
+    if (!flags.sbom.empty()) TRY(parse_attest_of("sbom", flags.sbom, request.attestations));
     if (flags.network == "host") {
         request.network = engine::NetworkMode::host;
     } else if (flags.network == "none") {
@@ -372,6 +376,13 @@ Action setup_build(CLI::App& app) {
     app.add_option("--source-policy-file", flags->source_policy_file,
                    "Which sources may be used, and what instead, as JSON [$EXPERIMENTAL_BUILDKIT_SOURCE_POLICY]")
         ->type_name("FILE");
+    app.add_option("--provenance", flags->provenance,
+                   "Say in the image how it was made: true, false or mode=min|max[,version=v1|v0.2][,…] [false]")
+        ->type_name("SPEC");
+    app.add_option("--sbom", flags->sbom, "")->group("")->check(CLI::IsMember({"false"}));
+    app.add_option("--attest", flags->attests, "The same as type=provenance,…")
+        ->type_name("SPEC")
+        ->allow_extra_args(false);
     app.add_option("--label", flags->labels, "Label of the image")->type_name("KEY=VALUE")->allow_extra_args(false);
     app.add_option("--iidfile", flags->iidfile, "Write the image id to this file")->type_name("FILE");
     app.add_option("--metadata-file", flags->metadata_file, "Write what was built as JSON to this file")
@@ -397,8 +408,6 @@ Action setup_build(CLI::App& app) {
     app.add_option("CONTEXT", flags->context, "Directory, git or http URL, or - for standard input")->required();
     // Flags that docker build accepts and that change nothing here.
     for (const char* name : {"--rm", "--force-rm", "--compress"}) app.add_flag(name, flags->ignored, "")->group("");
-    app.add_option("--provenance", flags->provenance, "")->group("")->check(CLI::IsMember({"false"}));
-    app.add_option("--sbom", flags->sbom, "")->group("")->check(CLI::IsMember({"false"}));
     return [flags](Session& session) { return build(*flags, session); };
 }
 

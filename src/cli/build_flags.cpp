@@ -40,6 +40,75 @@ Result<std::vector<std::string>> parse_csv(std::string_view line) {
     return fields;
 }
 
+namespace {
+
+std::string csv_line(const std::vector<std::string>& fields) {
+    std::string line;
+    for (const auto& field : fields) {
+        if (!line.empty()) line += ',';
+        if (field.find_first_of(",\"") == std::string::npos) {
+            line += field;
+            continue;
+        }
+        line += '"';
+        for (const char c : field) line += c == '"' ? std::string("\"\"") : std::string(1, c);
+        line += '"';
+    }
+    return line;
+}
+
+bool says(std::string_view text, bool wanted) {
+    const std::string lower = to_lower(text);
+    return wanted ? lower == "true" || lower == "1" || lower.empty() : lower == "false" || lower == "0";
+}
+
+// One attestation wanted, or none of its kind.
+Result<> put_attestation(const std::string& kind, const std::vector<std::string>& fields,
+                         std::map<std::string, std::string>& attestations) {
+    std::vector<std::string> kept;
+    bool disabled = false;
+    for (const auto& field : fields) {
+        const auto [key, value] = cut(field, '=');
+        if (key != "disabled") {
+            kept.push_back(field);
+        } else if (says(value.value_or("true"), true)) {
+            disabled = true;
+        } else if (!says(*value, false)) {
+            return bad_input("attestation of type {}: disabled={} is neither true nor false", kind, quoted(*value));
+        }
+    }
+    attestations.erase(kind);
+    if (!disabled) attestations[kind] = csv_line(kept);
+    return {};
+}
+
+}  // namespace
+
+Result<> parse_attest(std::string_view flag, std::map<std::string, std::string>& attestations) {
+    std::vector<std::string> fields = TRY(parse_csv(flag));
+    std::string kind;
+    std::erase_if(fields, [&](const std::string& field) {
+        if (!field.starts_with("type=")) return false;
+        kind = field.substr(5);
+        return true;
+    });
+    if (kind != "provenance" && kind != "sbom") {
+        return bad_input("--attest {}: want type=provenance or type=sbom", quoted(flag))
+            .with_hint("for example --attest type=provenance,mode=max");
+    }
+    return put_attestation(kind, fields, attestations);
+}
+
+Result<> parse_attest_of(std::string_view kind, std::string_view flag,
+                         std::map<std::string, std::string>& attestations) {
+    const std::string name(kind);
+    if (says(flag, false)) {
+        attestations.erase(name);
+        return {};
+    }
+    return put_attestation(name, says(flag, true) ? std::vector<std::string>() : TRY(parse_csv(flag)), attestations);
+}
+
 Result<engine::SecretSpec> parse_secret(std::string_view flag) {
     engine::SecretSpec secret;
     std::string type;

@@ -30,6 +30,10 @@ enum class CacheWay : std::uint8_t { from, to };
 [[nodiscard]] Result<> parse_build_context(std::string_view flag, std::map<std::string, std::string>& contexts);
 // OS/ARCH[/VARIANT][,…]
 [[nodiscard]] Result<> parse_platforms(std::string_view flag, std::vector<oci::Platform>& platforms);
+// --attest type=KIND,… | --provenance, --sbom true|false|…. false takes it back.
+[[nodiscard]] Result<> parse_attest(std::string_view flag, std::map<std::string, std::string>& attestations);
+[[nodiscard]] Result<> parse_attest_of(std::string_view kind, std::string_view flag,
+                                       std::map<std::string, std::string>& attestations);
 // HOST:IP | HOST=IP
 [[nodiscard]] Result<std::pair<std::string, std::string>> parse_add_host(std::string_view flag);
 // 64m, 1g, 1024

@@ -28,6 +28,8 @@ using moby::buildkit::v1::BuildHistoryRecord;
 
 constexpr std::size_t kMaxRecord = 16 << 20;
 constexpr std::size_t kMaxQueue = 10'000;
+constexpr const char* kAttestationMediaType = "application/vnd.in-toto+json";
+constexpr const char* kPredicateType = "in-toto.io/predicate-type";
 constexpr const char* kStatusMediaType = "application/vnd.buildkit.status.v0";
 
 std::string record_name(const std::string& ref) { return "records/" + codec::sha256_of(ref).hex(); }
@@ -61,6 +63,17 @@ void put_result(BuildHistoryRecord& record) {
     if (!descriptor) return;
     put_descriptor(*descriptor, *record.mutable_result()->mutable_resultdeprecated());
     put_descriptor(*descriptor, (*record.mutable_result()->mutable_results())[0]);
+}
+
+// All that it points to.
+std::vector<std::string> blobs_of(const BuildHistoryRecord& record) {
+    std::vector<std::string> blobs{record.logs().digest()};
+    for (const auto& one : record.result().attestations()) blobs.push_back(one.digest());
+    for (const auto& [platform, result] : record.results()) {
+        for (const auto& one : result.attestations()) blobs.push_back(one.digest());
+    }
+    std::erase(blobs, "");
+    return blobs;
 }
 
 std::string status_of(const BuildHistoryRecord& record) {
@@ -169,9 +182,11 @@ Result<> History::load() {
         const std::string ref = record->ref();
         state->done[ref] = std::move(record);
     }
-    // Logs that lost their record.
+    // Blobs that lost their record.
     std::vector<std::string> named;
-    for (const auto& [ref, record] : state->done) named.push_back(record->logs().digest());
+    for (const auto& [ref, record] : state->done) {
+        for (auto& blob : blobs_of(*record)) named.push_back(std::move(blob));
+    }
     const auto blobs = TRY(dir_.open_dir("blobs"));
     for (const auto& entry : TRY(sys::list_dir(blobs.fd()))) {
         if (std::find(named.begin(), named.end(), "sha256:" + entry.name) == named.end())
@@ -239,6 +254,30 @@ Result<> History::store_log(sys::Fd journal, Record& record) {
     return {};
 }
 
+void History::attach(const std::string& ref, const std::string& platform, std::string_view predicate_type,
+                     const std::string& predicate) {
+    const Digest digest = codec::sha256_of(predicate);
+    if (const auto written = write_file(dir_, "blobs/" + digest.hex(), predicate); !written) {
+        log::warn("provenance is not in the history", {{"ref", ref}, {"error", written.error().to_string()}});
+        return;
+    }
+    auto state = state_.lock();
+    const auto at = state->active.find(ref);
+    if (at == state->active.end()) return;
+    auto record = std::make_shared<Record>(*at->second);
+    auto& result = platform.empty() ? *record->mutable_result() : (*record->mutable_results())[platform];
+    put_descriptor({.media_type = kAttestationMediaType,
+                    .digest = digest,
+                    .size = predicate.size(),
+                    .urls = {},
+                    .annotations = {{kPredicateType, std::string(predicate_type)}},
+                    .data = {},
+                    .platform = std::nullopt,
+                    .artifact_type = {}},
+                   *result.add_attestations());
+    at->second = std::move(record);
+}
+
 void History::complete(const std::string& ref, const grpc::Status& status,
                        const moby::buildkit::v1::SolveResponse& response, BuildProgress& progress) {
     std::shared_ptr<Record> record;
@@ -281,11 +320,15 @@ void History::forget(State& state, const std::string& ref) {
     const std::shared_ptr<const Record> record = at->second;
     state.done.erase(at);
     static_cast<void>(dir_.remove_all(record_name(ref)));
-    const auto digest = Digest::parse(record->logs().digest());
-    const bool shared = std::any_of(state.done.begin(), state.done.end(), [&](const auto& other) {
-        return other.second->logs().digest() == record->logs().digest();
-    });
-    if (digest && !shared) static_cast<void>(dir_.remove_all("blobs/" + digest->hex()));
+    std::vector<std::string> kept;
+    for (const auto& [other, one] : state.done) {
+        for (auto& blob : blobs_of(*one)) kept.push_back(std::move(blob));
+    }
+    for (const auto& blob : blobs_of(*record)) {
+        const auto digest = Digest::parse(blob);
+        if (digest && std::find(kept.begin(), kept.end(), blob) == kept.end())
+            static_cast<void>(dir_.remove_all("blobs/" + digest->hex()));
+    }
     tell(state, BuildHistoryEventType::DELETED, record);
 }
 

@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace moby::buildkit::v1 {
@@ -53,6 +54,9 @@ public:
     // progress is closed. Failing to write it down is logged, and fails no build.
     void complete(const std::string& ref, const grpc::Status& status, const moby::buildkit::v1::SolveResponse& response,
                   BuildProgress& progress);
+    // Provenance of a build under way, kept with its record; platform "" is the only one. As complete(), it never fails.
+    void attach(const std::string& ref, const std::string& platform, std::string_view predicate_type,
+                const std::string& predicate);
     Result<> update(const moby::buildkit::v1::UpdateBuildHistoryRequest& request);
     // The records that match, oldest first, then (unless early_exit) what changes, until the stop or until `write`
     // says false.

@@ -110,6 +110,7 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
 
     parts.solve = make_solve_service({.engine = *parts.engine,
                                       .sessions = *parts.sessions,
+                                      .history = *parts.history,
                                       .clock = parts.clock,
                                       .worker = parts.worker,
                                       .allowed_entitlements = chosen.allowed_entitlements});

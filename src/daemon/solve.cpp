@@ -1,10 +1,12 @@
 #include "daemon/solve.hpp"
 
+#include "attest/statement.hpp"
 #include "base/text.hpp"
 #include "daemon/call_watcher.hpp"
 #include "daemon/conversations.hpp"
 #include "daemon/frontend_process.hpp"
 #include "daemon/gateway.hpp"
+#include "daemon/history.hpp"
 #include "daemon/session_exporters.hpp"
 #include "daemon/sessions.hpp"
 #include "daemon/source_judge.hpp"
@@ -139,6 +141,8 @@ private:
         if (!request.sourcepolicysession().empty())
             options.judge = make_client_judge(TRY(parts_.sessions.find(request.sourcepolicysession(), stop)));
         options.frontends = frontends_.get();
+        options.attestations = TRY(engine::attestations_of({request.frontendattrs().begin(), request.frontendattrs().end()}));
+        options.keep_provenance = !request.internal();
         options.cache_imports = cache_imports_of(request);
         options.cache_exports = TRY(cache_exports_of(request));
         const auto job = TRY(parts_.engine.start_job(std::move(options), progress));
@@ -174,6 +178,8 @@ private:
         if (asks) chosen = TRY(find_exporters(*client, result, stop));
         const auto exports = TRY(exports_of(request, chosen));
         const engine::ExportAnswer answer = TRY(job.export_result(result, exports, {}, stop));
+        for (const auto& [platform, predicate] : answer.provenance)
+            parts_.history.attach(request.ref(), platform, attest::kSlsa1, predicate);
         auto& out = *response.mutable_exporterresponse();
         for (const auto& [key, value] : answer.response) out[key] = value;
         for (const auto& [key, value] : result.metadata) {

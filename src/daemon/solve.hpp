@@ -21,6 +21,7 @@ class SolveResponse;
 
 namespace cooper::daemon {
 
+class History;
 class Sessions;
 
 class SolveService {
@@ -38,6 +39,7 @@ public:
 struct SolveParts {
     engine::Engine& engine;
     Sessions& sessions;
+    History& history;
     const Clock& clock;
     const Worker& worker;
     const std::vector<std::string>& allowed_entitlements;  // of --allow-insecure-entitlement

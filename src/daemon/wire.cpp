@@ -251,6 +251,7 @@ const std::vector<std::string>& llb_capabilities() {
         "mergeop",
         "diffop",
         "passthroughop",
+        "exporter.image.attestations",
         "exporter.image.annotations",
         "exporter.sourcedateepoch",
         "exporter.multiple",

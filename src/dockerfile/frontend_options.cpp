@@ -23,7 +23,6 @@ constexpr std::array<std::string_view, 4> kCaps = {
 constexpr std::array<std::string_view, 15> kUlimits = {"core",    "cpu",      "data",   "fsize",      "locks",
                                                        "memlock", "msgqueue", "nice",   "nofile",     "nproc",
                                                        "rss",     "rtprio",   "rttime", "sigpending", "stack"};
-constexpr const char* kSbomGenerator = "docker/buildkit-syft-scanner:stable-1";
 
 Result<std::int64_t> to_number(std::string_view what, const std::string& value) {
     const auto parsed = parse_int(value);
@@ -294,27 +293,7 @@ private:
     }
 
     Result<> take_attestations() {
-        for (const auto& [key, value] : options_) {
-            for (const std::string_view prefix : {"attest:", "build-arg:BUILDKIT_ATTEST_"}) {
-                if (!key.starts_with(prefix)) continue;
-                const std::string kind = to_lower(key.substr(prefix.size()));
-                auto& attrs = out_.attestations[kind];
-                attrs.clear();
-                if (kind == "sbom") attrs["generator"] = kSbomGenerator;
-                if (value.empty()) continue;
-                for (const auto& field : TRY_CONTEXT(parse_csv_line(value), "failed to parse {}", kind)) {
-                    const auto [name, text] = cut(field, '=');
-                    attrs[std::string(name)] = std::string(text.value_or(""));
-                }
-            }
-        }
-        if (const auto sbom = out_.attestations.find("sbom"); sbom != out_.attestations.end()) {
-            std::string& generator = sbom->second["generator"];
-            if (generator.empty()) return bad_input("sbom scanner cannot be empty");
-            generator =
-                TRY_CONTEXT(oci::Reference::parse_normalized(generator), "failed to parse sbom scanner {}", generator)
-                    .canonical();
-        }
+        out_.attestations = TRY(attestations_of(options_));
         return {};
     }
 
@@ -342,6 +321,32 @@ private:
 
 Error unsupported_cap(const std::string& name) {
     return fail(Code::unimplemented, Blame::user, "unsupported frontend capability {}", name);
+}
+
+Result<Attestations> attestations_of(const std::map<std::string, std::string>& options) {
+    Attestations out;
+    for (const auto& [key, value] : options) {
+        for (const std::string_view prefix : {"attest:", "build-arg:BUILDKIT_ATTEST_"}) {
+            if (!key.starts_with(prefix)) continue;
+            const std::string kind = to_lower(key.substr(prefix.size()));
+            auto& attrs = out[kind];
+            attrs.clear();
+            if (value.empty()) continue;
+            for (const auto& field : TRY_CONTEXT(parse_csv_line(value), "failed to parse {}", kind)) {
+                const auto [name, text] = cut(field, '=');
+                attrs[std::string(name)] = std::string(text.value_or(""));
+            }
+        }
+    }
+    const auto sbom = out.find("sbom");
+    if (sbom == out.end()) return out;
+    const auto generator = sbom->second.find("generator");
+    if (generator == sbom->second.end()) return out;
+    if (generator->second.empty()) return bad_input("sbom scanner cannot be empty");
+    generator->second = TRY_CONTEXT(oci::Reference::parse_normalized(generator->second),
+                                    "failed to parse sbom scanner {}", generator->second)
+                            .canonical();
+    return out;
 }
 
 Result<std::vector<CacheImport>> cache_imports_of(const std::map<std::string, std::string>& options) {

@@ -19,6 +19,9 @@ struct CacheImport {
     friend bool operator==(const CacheImport&, const CacheImport&) = default;
 };
 
+// What is to be attested ("sbom", "provenance") and the parameters of each.
+using Attestations = std::map<std::string, std::map<std::string, std::string>>;
+
 struct FrontendOptions {
     ConvertOptions convert;  // of each platform; target_platform is to be set
     ContextOptions context;
@@ -32,9 +35,11 @@ struct FrontendOptions {
     std::string syntax;
     bool started_by_gateway = false;  // as an image: the file's own "# syntax=" counts no more
     std::vector<CacheImport> cache_imports;
-    // "sbom", "provenance" and their parameters; an SBOM always has a "generator".
-    std::map<std::string, std::map<std::string, std::string>> attestations;
+    Attestations attestations;
 };
+
+// Of "attest:KIND" and of "build-arg:BUILDKIT_ATTEST_KIND".
+[[nodiscard]] Result<Attestations> attestations_of(const std::map<std::string, std::string>& options);
 
 // Of "cache-imports" and of "cache-from".
 [[nodiscard]] Result<std::vector<CacheImport>> cache_imports_of(const std::map<std::string, std::string>& options);

@@ -177,6 +177,7 @@ Result<> Build::prepare_options() {
     if (request_.network == NetworkMode::none) options_["force-network-mode"] = "none";
     if (request_.shm_size_bytes > 0) options_["shm-size"] = std::to_string(request_.shm_size_bytes);
     if (!request_.ulimits.empty()) options_["ulimit"] = join(request_.ulimits, ",");
+    for (const auto& [kind, parameters] : request_.attestations) options_["attest:" + kind] = parameters;
     for (const auto& [name, value] : request_.limits) options_[name] = value;
     if (!request_.cgroup_parent.empty()) options_["cgroup-parent"] = request_.cgroup_parent;
     return {};
@@ -336,7 +337,8 @@ Result<BuildResponse> Build::run() {
                   .cache_exports = cache_exports_,
                   .policies = TRY(policies_of(request_)),
                   .judge = nullptr,
-                  .secret_keys = std::move(secret_keys)},
+                  .secret_keys = std::move(secret_keys),
+                  .attestations = TRY(attestations_of(options_))},
                  progress_);
     for (const auto& secret : request_.secrets) {
         if (secret.leak_allowed) {

@@ -5,6 +5,7 @@
 // Any thread; calls block and end at the stop.
 #pragma once
 
+#include "attest/request.hpp"
 #include "base/progress.hpp"
 #include "base/stop.hpp"
 #include "engine/build_request.hpp"
@@ -56,7 +57,12 @@ struct ExportAnswer {
     std::optional<Digest> image_id;         // config digest
     std::optional<oci::Descriptor> target;  // manifest or index
     std::vector<std::string> names;
+    // How the result came to be, with all details, when it was to be kept: by platform, "" = of the only one.
+    std::map<std::string, std::string> provenance;
 };
+
+// What is said of a build in all its images, by the options of its frontend ("attest:provenance" …).
+[[nodiscard]] Result<attest::Requests> attestations_of(const std::map<std::string, std::string>& frontend_options);
 
 class BuildJob;
 
@@ -108,6 +114,8 @@ struct JobOptions {
     std::shared_ptr<SourceJudge> judge;         // may be null
     // What stands for the value of a secret in the keys of the steps that use it, by its id.
     std::map<std::string, std::string> secret_keys;
+    attest::Requests attestations;
+    bool keep_provenance = false;       // exports answer with it
     FrontendHost* frontends = nullptr;  // outlives the job; null: only our own frontend
 };
 

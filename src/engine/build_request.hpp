@@ -97,6 +97,9 @@ struct BuildRequest {
     std::string lock_json;
     bool frozen = false;
 
+    // What is said of the images: kind (provenance, sbom) and its parameters as one line of comma separated values.
+    std::map<std::string, std::string> attestations;
+
     std::vector<CacheSpec> cache_imports;
     std::vector<CacheSpec> cache_exports;
     std::vector<std::string> tags;

@@ -3,7 +3,7 @@
 
 #include "base/text.hpp"
 #include "codec/base64.hpp"
-#include "engine/local_job.hpp"
+#include "engine/detail/exporting.hpp"
 #include "exporter/archive.hpp"
 #include "exporter/file_tree.hpp"
 #include "exporter/index.hpp"
@@ -130,31 +130,6 @@ Result<std::vector<NamedPlatform>> platforms_of(const FrontendResult& result) {
 
 }  // namespace
 
-struct LocalJob::Exporting {
-    const FrontendResult& result;
-    const ExportSpec& spec;
-    exporter::ExportOptions options;
-    Activity& activity;
-    const Stop& stop;
-    ExportAnswer& answer;
-
-    [[nodiscard]] VertexProgress& progress() const { return activity.progress(); }
-    [[nodiscard]] bool to_client() const { return spec.client_exporter >= 0; }
-    // In the order of their names.
-    [[nodiscard]] std::vector<std::pair<std::string, ResultRef>> parts() const {
-        if (result.single) return {{"", result.ref}};
-        return {result.refs.begin(), result.refs.end()};
-    }
-    [[nodiscard]] std::string metadata(const std::string& key, const std::string& platform) const {
-        auto found = result.metadata.find(platform.empty() ? key : key + "/" + platform);
-        if (found == result.metadata.end()) found = result.metadata.find(key);
-        return found == result.metadata.end() ? std::string() : found->second;
-    }
-    [[nodiscard]] std::optional<std::int64_t> epoch_of(const std::string& platform) const {
-        return options.epoch_seconds ? options.epoch_seconds : parse_int(metadata("source.date.epoch", platform));
-    }
-};
-
 namespace {
 
 // Runs `write` with a descriptor that leads to where the file shall be.
@@ -192,6 +167,16 @@ Result<> send_layout(session::Session& session, exporter::Packer& packer, const 
             StringSource manifest(image.manifest_bytes);
             TRY(session.write_content(kStore, image.manifest.digest, image.manifest.size, manifest, stop));
         }
+    }
+    const auto write = [&](const exporter::PackedBlob& blob) -> Result<> {
+        if (!sent.insert(blob.descriptor.digest).second) return {};
+        StringSource text(blob.text);
+        return session.write_content(kStore, blob.descriptor.digest, blob.descriptor.size, text, stop);
+    };
+    for (const auto& attestation : result.attestations) {
+        for (const auto& layer : attestation.layers) TRY(write(layer));
+        TRY(write(attestation.config));
+        TRY(write(attestation.manifest));
     }
     if (!result.index) return {};
     StringSource index(result.index_bytes);
@@ -251,13 +236,21 @@ std::string LocalJob::folder_of(const Exporting& e, const std::string& platform)
 Result<> LocalJob::export_files(Exporting& e) {
     std::vector<session::DirectoryExport> trees;
     std::vector<std::string> platforms;
+    std::vector<AttestedTree> attested;
+    const bool attests = !wanted_by(e).empty();
     const bool tar = e.options.type == exporter::ExportType::tar;
     // A tar of several platforms has a folder for each, whatever is asked.
     const bool split = tar ? !e.result.single : e.options.platform_split.value_or(!e.result.single);
     for (const auto& [platform, ref] : e.parts()) {
         const auto result = TRY(build(ref, e.stop));
-        trees.push_back({split ? folder_of(e, platform) : std::string(),
-                         TRY(workshop_->trees().tree(result, e.progress(), e.stop))});
+        const std::string folder = split ? folder_of(e, platform) : std::string();
+        if (attests) {
+            const std::string suffix = split || e.result.single ? std::string() : "." + folder_of(e, platform);
+            attested.push_back(TRY(attest_tree(e, platform, ref, suffix)));
+            trees.push_back({folder, attested.back().tree});
+        } else {
+            trees.push_back({folder, TRY(workshop_->trees().tree(result, e.progress(), e.stop))});
+        }
         platforms.push_back(platform);
     }
     // A place for what has to be put together first; it goes with the export.
@@ -322,8 +315,9 @@ Result<exporter::PackedImage> LocalJob::pack_image(Exporting& e, const std::stri
 Result<exporter::PackedResult> LocalJob::pack_result(Exporting& e) {
     const bool archive = e.options.type != exporter::ExportType::image;
     exporter::PackOptions pack = e.options.pack;
-    if (!archive && !e.options.push && !e.spec.attrs.contains("compression")) {
-        // Nobody needs the packed layers yet.
+    const bool attests = !wanted_by(e).empty();
+    if (!archive && !e.options.push && !attests && !e.spec.attrs.contains("compression")) {
+        // Nobody needs the packed layers yet. (What is attested names them.)
         pack.compression = exporter::LayerCompression::none;
     }
     const std::vector<NamedPlatform> platforms = TRY(platforms_of(e.result));
@@ -335,28 +329,35 @@ Result<exporter::PackedResult> LocalJob::pack_result(Exporting& e) {
         for (const auto& [key, value] : found->second.descriptor) own.descriptor_annotations[key] = value;
         return own;
     };
+    std::vector<exporter::PackedImage> images;
+    std::vector<exporter::PackedAttestation> attestations;
     if (e.result.single) {
-        if (!e.options.index_annotations.empty() || !e.options.index_descriptor_annotations.empty()) {
+        const bool of_index = !e.options.index_annotations.empty() || !e.options.index_descriptor_annotations.empty();
+        if (of_index && !attests) {
             return bad_input("annotations of an index: an image for one platform has none")
                 .with_hint("write annotation.KEY=VALUE, or build with several platforms or multi-platform=true");
         }
         const oci::Platform platform = platforms.empty() ? oci::host_platform() : platforms.front().platform;
-        return exporter::PackedResult(TRY(pack_image(e, "", e.result.ref, of_platform(platform))));
-    }
-    if (e.options.type == exporter::ExportType::docker) {
+        exporter::PackedImage image = TRY(pack_image(e, "", e.result.ref, of_platform(platform)));
+        if (!attests) return exporter::PackedResult(std::move(image));
+        image.manifest.platform = platform;
+        attestations.push_back(TRY(attest_image(e, "", e.result.ref, image)));
+        images.push_back(std::move(image));
+    } else if (e.options.type == exporter::ExportType::docker) {
         return bad_input("type=docker cannot hold an index: docker load knows images of one platform only")
             .with_hint("use type=oci, or push with type=registry, or build one platform without multi-platform");
-    }
-    std::vector<exporter::PackedImage> images;
-    for (const auto& [id, platform] : platforms) {
-        images.push_back(
-            TRY_CONTEXT(pack_image(e, id, e.result.refs.at(id), of_platform(platform)), "image for {}", id));
-        images.back().manifest.platform = platform;
+    } else {
+        for (const auto& [id, platform] : platforms) {
+            const ResultRef& ref = e.result.refs.at(id);
+            images.push_back(TRY_CONTEXT(pack_image(e, id, ref, of_platform(platform)), "image for {}", id));
+            images.back().manifest.platform = platform;
+            if (attests) attestations.push_back(TRY_CONTEXT(attest_image(e, id, ref, images.back()), "for {}", id));
+        }
     }
     const exporter::IndexOptions options{.oci_media_types = pack.oci_media_types,
                                          .annotations = e.options.index_annotations,
                                          .descriptor_annotations = e.options.index_descriptor_annotations};
-    return exporter::pack_index(workshop_->store(), std::move(images), options, e.progress());
+    return exporter::pack_index(workshop_->store(), std::move(images), std::move(attestations), options, e.progress());
 }
 
 Result<> LocalJob::export_image(Exporting& e) {
@@ -364,7 +365,8 @@ Result<> LocalJob::export_image(Exporting& e) {
     exporter::Packer& packer = workshop_->packer();
     const exporter::PackedResult packed = TRY(pack_result(e));
     const oci::Descriptor& target = packed.target();
-    const Digest image_id = packed.index ? target.digest : packed.images.front().config.digest;
+    // An image stays known by its configuration when something is said of it.
+    const Digest image_id = e.result.single ? packed.images.front().config.digest : target.digest;
     ExportAnswer& answer = e.answer;
     if (!archive || !answer.image_id) {
         answer.image_id = image_id;
@@ -497,6 +499,7 @@ Result<ExportAnswer> LocalJob::export_usual(const FrontendResult& result, const 
         }
     }
     TRY(export_caches(result, answer, stop));
+    if (options_.keep_provenance) TRY(keep_provenance(result, answer));
     return answer;
 }
 

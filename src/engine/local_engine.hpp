@@ -7,6 +7,7 @@
 #include "engine/solver_store.hpp"
 #include "exporter/packer.hpp"
 #include "http/client.hpp"
+#include "ops/source_pin.hpp"
 #include "ops/trees.hpp"
 #include "registry/registry.hpp"
 #include "run/executor.hpp"
@@ -97,6 +98,8 @@ private:
     SolverResults solver_results_;
     std::once_flag solver_once_;
     std::unique_ptr<solver::Solver> solver_;
+    // What sources were last found to be, by operation: a build may share the work of another.
+    Guarded<std::map<Digest, ops::SourcePin>> source_pins_;
     std::mutex executor_mutex_;
     std::unique_ptr<run::Executor> executor_;
 };

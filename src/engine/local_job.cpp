@@ -50,10 +50,12 @@ LocalJob::LocalJob(LocalEngine& engine, std::shared_ptr<store::Store> store, Job
       presence_(engine, store->use()),
       options_(std::move(options)),
       progress_(progress),
+      step_clock_(progress),
+      started_(engine.clock_.now()),
       workshop_(std::make_shared<Workshop>(engine, std::move(store), options_.session, options_.find_session,
                                            options_.own_credentials ? &engine.credentials_ : nullptr)),
       notes_(std::make_shared<StepNotes>(*engine.store_, options_.ref, options_.project)),
-      job_(engine.solver().start_job({.progress = progress, .cache = solver::CachePolicy::use})) {}
+      job_(engine.solver().start_job({.progress = step_clock_, .cache = solver::CachePolicy::use})) {}
 
 LocalJob::~LocalJob() = default;
 
@@ -365,6 +367,7 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
         return fail(Code::not_found, Blame::user, "invalid frontend: {}", call.frontend)
             .with_hint("dockerfile.v0 and gateway.v0 are served");
     }
+    note_asked(call, result);
     if (expected != call.options.end()) {
         std::set<std::string> stages;
         const auto add = [&](const ResultRef& ref) {

@@ -2,6 +2,8 @@
 // Dockerfile frontend, and exports.
 #pragma once
 
+#include "attest/provenance.hpp"
+#include "attest/statement.hpp"
 #include "cachestore/open.hpp"
 #include "engine/build_job.hpp"
 #include "engine/build_op.hpp"
@@ -158,6 +160,30 @@ private:
     Result<exporter::PackedResult> pack_result(Exporting& exporting);
     Result<> export_image(Exporting& exporting);
 
+    // job_attests.cpp
+    // Who made a result, and how it was asked.
+    struct Asked {
+        std::string frontend;
+        std::map<std::string, std::string> args;
+    };
+    void note_asked(const SolveCall& call, const FrontendResult& result);
+    // What of the build's attestations this export takes.
+    [[nodiscard]] attest::Requests wanted_by(const Exporting& exporting) const;
+    Result<attest::Facts> facts_of(const ResultRef& ref, const exporter::PackedImage* image, bool timeless);
+    // image: null for plain files.
+    Result<std::vector<attest::Attestation>> attest_result(Exporting& exporting, const std::string& platform,
+                                                           const ResultRef& ref, const exporter::PackedImage* image);
+    Result<exporter::PackedAttestation> attest_image(Exporting& exporting, const std::string& platform,
+                                                     const ResultRef& ref, const exporter::PackedImage& image);
+    Result<> keep_provenance(const FrontendResult& result, ExportAnswer& answer);
+    struct AttestedTree {
+        std::optional<store::LayerDraft> draft;  // holds the files of the tree that are only there for the export
+        snapshot::TreeRef tree;
+    };
+    // The tree with files of attestations in its root; suffix tells platforms apart.
+    Result<AttestedTree> attest_tree(Exporting& exporting, const std::string& platform, const ResultRef& ref,
+                                     const std::string& suffix);
+
     // The job as under way, from before its first use of the store until after its last.
     class Presence {
     public:
@@ -177,10 +203,13 @@ private:
     Presence presence_;
     JobOptions options_;
     ProgressSink& progress_;
+    StepClock step_clock_;
+    Timestamp started_;
     std::shared_ptr<Workshop> workshop_;
     std::shared_ptr<StepNotes> notes_;
     std::unique_ptr<solver::Job> job_;
     Guarded<std::set<CacheSpec>> imported_;
+    Guarded<std::map<ResultRef, Asked>> asked_;
     BuildOrder build_order_;
     Guarded<std::map<ResultRef, solver::Output>> rebuilt_;
     std::atomic<int> rebuilds_ = 0;

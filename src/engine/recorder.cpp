@@ -67,6 +67,18 @@ void Recorder::emit(ProgressEvent event) {
 
 Recorder::Counts Recorder::counts() { return state_.lock()->counts; }
 
+void StepClock::emit(ProgressEvent event) {
+    if (const auto* vertex = std::get_if<VertexEvent>(&event))
+        times_.lock()->insert_or_assign(vertex->digest, Times{vertex->started, vertex->completed, vertex->cached});
+    next_.emit(std::move(event));
+}
+
+std::optional<StepClock::Times> StepClock::of(const Digest& step) {
+    auto times = times_.lock();
+    const auto found = times->find(step);
+    return found == times->end() ? std::nullopt : std::optional(found->second);
+}
+
 Activity::Activity(ProgressSink& sink, const Clock& clock, const std::string& name)
     : sink_(sink), clock_(clock), vertex_(), progress_(sink, next_activity_digest(name), clock) {
     vertex_.digest = progress_.vertex();

@@ -40,6 +40,23 @@ private:
     Guarded<State> state_;
 };
 
+// Passes progress on and notes when each step ran, the last time that it did. Any thread.
+class StepClock final : public ProgressSink {
+public:
+    explicit StepClock(ProgressSink& next) : next_(next) {}
+    void emit(ProgressEvent event) override;
+    struct Times {
+        std::optional<Timestamp> started;
+        std::optional<Timestamp> completed;
+        bool cached = false;
+    };
+    [[nodiscard]] std::optional<Times> of(const Digest& step);
+
+private:
+    ProgressSink& next_;
+    Guarded<std::unordered_map<Digest, Times>> times_;
+};
+
 // A step of the engine's own ("[internal] load metadata for …"): started when made; ends with done(),
 // fail() or, without either, as cancelled.
 class Activity {

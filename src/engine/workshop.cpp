@@ -13,6 +13,8 @@ namespace cooper::engine {
 
 namespace {
 
+constexpr std::size_t kMaxPins = 10'000;
+
 std::string attribute(const std::map<std::string, std::string>& attributes, const std::string& key) {
     const auto found = attributes.find(key);
     return found == attributes.end() ? std::string() : found->second;
@@ -96,8 +98,26 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<store::Store> store, std
                        },
                    .restore_cache_mount = [this](const std::string& key, VertexProgress& progress,
                                                  const Stop& stop) { mounts_.restore(key, progress, stop); },
+                   .note_pin =
+                       [this](const Digest& vertex, const ops::SourcePin& pin) {
+                           pins_.lock()->insert_or_assign(vertex, pin);
+                           auto all = engine_.source_pins_.lock();
+                           if (all->size() >= kMaxPins) all->clear();
+                           all->insert_or_assign(vertex, pin);
+                       },
                    .threads = core_count()} {
     if (engine.config_.tag_max_age_s >= 0) images_.set_tag_max_age(std::chrono::seconds(engine.config_.tag_max_age_s));
+}
+
+std::optional<ops::SourcePin> Workshop::pin_of(const Digest& vertex) {
+    {
+        auto mine = pins_.lock();
+        if (const auto found = mine->find(vertex); found != mine->end()) return found->second;
+    }
+    // Another build asked, and this one shared its answer.
+    auto all = engine_.source_pins_.lock();
+    const auto found = all->find(vertex);
+    return found == all->end() ? std::nullopt : std::optional(found->second);
 }
 
 void Workshop::want_failed_step() {

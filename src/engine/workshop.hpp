@@ -52,6 +52,9 @@ public:
     };
     [[nodiscard]] std::optional<FailedStep> failed_step() { return *failed_step_.lock(); }
 
+    // What a source of this build was found to be.
+    [[nodiscard]] std::optional<ops::SourcePin> pin_of(const Digest& vertex);
+
     [[nodiscard]] ops::Environment& environment() { return environment_; }
     [[nodiscard]] store::Store& store() { return *store_; }
     [[nodiscard]] source::HttpSource& http() { return http_; }
@@ -103,6 +106,7 @@ private:
     Guarded<std::map<Digest, std::vector<std::shared_ptr<cachestore::CacheStore>>>> contents_;
     std::atomic<bool> lost_layers_ = false;
     Guarded<std::optional<FailedStep>> failed_step_;
+    Guarded<std::map<Digest, ops::SourcePin>> pins_;
     Guarded<std::map<std::string, std::shared_ptr<source::LocalContext>>> opened_;  // by what was wanted
     ops::Environment environment_;
 };

@@ -99,6 +99,12 @@ Result<Members> members_of(const std::vector<ArchiveImage>& images, ArchiveForma
             members[path_of(image.config.digest)] = {.text = image.config_bytes};
             for (const auto& layer : image.layers) members[path_of(layer.blob.digest)] = {.text = {}, .layer = &layer};
         }
+        const auto add = [&](const PackedBlob& blob) { members[path_of(blob.descriptor.digest)] = {.text = blob.text}; };
+        for (const auto& attestation : result.attestations) {
+            add(attestation.manifest);
+            add(attestation.config);
+            for (const auto& layer : attestation.layers) add(layer);
+        }
     }
     members["index.json"] = {.text = oci::marshal_index(TRY(make_index(images)))};
     members["oci-layout"] = {.text = std::string(kLayoutFile)};

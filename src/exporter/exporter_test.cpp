@@ -185,27 +185,27 @@ TEST_F(PackerTest, IndexOverPlatforms) {
     };
     const std::vector<PackedImage> images = {of("s390x", lazily), of("arm64", lazily)};
     const IndexOptions options{.annotations = {{"k", "v"}}, .descriptor_annotations = {{"d", "e"}}};
-    const auto packed = pack_index(*store_, images, options, progress_);
+    const auto packed = pack_index(*store_, images, {}, options, progress_);
     ASSERT_OK(packed);
     EXPECT_EQ(packed->target().media_type, oci::kOciIndex);
     EXPECT_EQ(packed->target().annotations.at("d"), "e");
     EXPECT_EQ(packed->target().digest, codec::sha256_of(packed->index_bytes));
-    EXPECT_EQ(pack_index(*store_, images, options, progress_)->index_bytes, packed->index_bytes);
+    EXPECT_EQ(pack_index(*store_, images, {}, options, progress_)->index_bytes, packed->index_bytes);
     const auto index = oci::parse_index(packed->index_bytes, packed->target().media_type);
     ASSERT_OK(index);
     EXPECT_EQ(index->annotations.at("k"), "v");
     ASSERT_EQ(index->manifests.size(), 2U);
     EXPECT_EQ(index->manifests[1].platform->architecture, "arm64");
     EXPECT_EQ(index->manifests[1].digest, images[1].manifest.digest);
-    EXPECT_EQ(pack_index(*store_, images, {.oci_media_types = false}, progress_)->target().media_type,
+    EXPECT_EQ(pack_index(*store_, images, {}, {.oci_media_types = false}, progress_)->target().media_type,
               oci::kDockerIndex);
 
     // Two of one platform, none, and one without are refused.
-    EXPECT_FALSE(pack_index(*store_, {images[0], images[0]}, options, progress_));
-    EXPECT_FALSE(pack_index(*store_, {}, options, progress_));
+    EXPECT_FALSE(pack_index(*store_, {images[0], images[0]}, {}, options, progress_));
+    EXPECT_FALSE(pack_index(*store_, {}, {}, options, progress_));
     PackedImage nameless = images[0];
     nameless.manifest.platform.reset();
-    EXPECT_FALSE(pack_index(*store_, {nameless}, options, progress_));
+    EXPECT_FALSE(pack_index(*store_, {nameless}, {}, options, progress_));
 
     // Kept with all its layers, found again, and packed for the world.
     store::ImageRecord record = record_of(*packed);

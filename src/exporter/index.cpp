@@ -1,7 +1,9 @@
 #include "exporter/index.hpp"
 
+#include "exporter/attestations.hpp"
 #include "oci/media_type.hpp"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -42,16 +44,20 @@ Result<std::optional<PackedImage>> open_entry(Packer& packer, const oci::Descrip
     return std::optional<PackedImage>(TRY(packer.open_image(part)));
 }
 
-oci::Index index_over(const std::vector<PackedImage>& images, std::string media_type, oci::Annotations annotations) {
+oci::Index index_over(const std::vector<PackedImage>& images, const std::vector<PackedAttestation>& attestations,
+                      std::string media_type, oci::Annotations annotations) {
     oci::Index index;
     index.media_type = std::move(media_type);
     index.annotations = std::move(annotations);
     for (const auto& image : images) index.manifests.push_back(image.manifest);
+    for (const auto& attestation : attestations) index.manifests.push_back(attestation.manifest.descriptor);
     return index;
 }
 
-Result<PackedResult> put_index(store::Store& store, std::vector<PackedImage> images, const oci::Index& index) {
+Result<PackedResult> put_index(store::Store& store, std::vector<PackedImage> images,
+                               std::vector<PackedAttestation> attestations, const oci::Index& index) {
     PackedResult result;
+    result.attestations = std::move(attestations);
     result.images = std::move(images);
     result.index_bytes = oci::marshal_index(index);
     result.index = TRY(store.put_blob(result.index_bytes, index.media_type));
@@ -74,7 +80,8 @@ const PackedImage& PackedResult::main_image() const {
     return *best;
 }
 
-Result<PackedResult> pack_index(store::Store& store, std::vector<PackedImage> images, const IndexOptions& options,
+Result<PackedResult> pack_index(store::Store& store, std::vector<PackedImage> images,
+                                std::vector<PackedAttestation> attestations, const IndexOptions& options,
                                 VertexProgress& progress) {
     if (images.empty()) return bad_input("an index needs an image");
     std::set<std::string> platforms;
@@ -84,8 +91,8 @@ Result<PackedResult> pack_index(store::Store& store, std::vector<PackedImage> im
         if (!platforms.insert(platform).second) return bad_input("two images are for the platform {}", platform);
     }
     const std::string_view media_type = options.oci_media_types ? oci::kOciIndex : oci::kDockerIndex;
-    const oci::Index index = index_over(images, std::string(media_type), options.annotations);
-    PackedResult result = TRY(put_index(store, std::move(images), index));
+    const oci::Index index = index_over(images, attestations, std::string(media_type), options.annotations);
+    PackedResult result = TRY(put_index(store, std::move(images), std::move(attestations), index));
     result.index->annotations = options.descriptor_annotations;
     const std::string row = "exporting manifest list " + result.index->digest.to_string();
     progress.status(row, row, 0, 0, true);
@@ -99,6 +106,12 @@ Result<PackedResult> open_result(Packer& packer, const store::ImageRecord& recor
     const oci::Index index = TRY(oci::parse_index(bytes, record.target.media_type));
     PackedResult result;
     for (const auto& entry : index.manifests) {
+        if (is_attestation(entry)) {
+            auto attestation = TRY(open_attestation(store, entry));
+            if (!attestation) return PackedResult(TRY(packer.open_image(record)));
+            result.attestations.push_back(std::move(*attestation));
+            continue;
+        }
         auto image = TRY(open_entry(packer, entry, record));
         if (!image) return PackedResult(TRY(packer.open_image(record)));
         result.images.push_back(std::move(*image));
@@ -127,8 +140,22 @@ Result<PackedResult> repack_result(Packer& packer, const store::ImageRecord& rec
     if (same) return before;
     const oci::Index old = TRY(oci::parse_index(before.index_bytes, before.index->media_type));
     const std::string_view media_type = options.oci_media_types ? oci::kOciIndex : oci::kDockerIndex;
-    const oci::Index index = index_over(images, std::string(media_type), old.annotations);
-    return put_index(packer.store(), std::move(images), index);
+    std::vector<PackedAttestation> attestations;
+    for (const auto& attestation : before.attestations) {
+        const oci::Annotations& annotations = attestation.manifest.descriptor.annotations;
+        const auto of = annotations.find(std::string(kReferenceDigest));
+        const bool holds = of != annotations.end() && std::ranges::any_of(images, [&](const PackedImage& image) {
+                               return image.manifest.digest.to_string() == of->second;
+                           });
+        if (holds) {
+            attestations.push_back(attestation);
+        } else {
+            progress.warn(WarningEvent{.short_text = "the attestations of the image are left out: they are about "
+                                                     "layers that are compressed in another way"});
+        }
+    }
+    const oci::Index index = index_over(images, attestations, std::string(media_type), old.annotations);
+    return put_index(packer.store(), std::move(images), std::move(attestations), index);
 }
 
 store::ImageRecord record_of(const PackedResult& result) {
@@ -147,6 +174,11 @@ std::vector<Digest> blobs_of(const PackedResult& result) {
     if (result.index) blobs.push_back(result.index->digest);
     for (const auto& image : result.images) {
         for (const Digest& blob : Packer::blobs_of(image)) blobs.push_back(blob);
+    }
+    for (const auto& attestation : result.attestations) {
+        blobs.push_back(attestation.manifest.descriptor.digest);
+        blobs.push_back(attestation.config.descriptor.digest);
+        for (const auto& layer : attestation.layers) blobs.push_back(layer.descriptor.digest);
     }
     return blobs;
 }

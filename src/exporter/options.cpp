@@ -14,11 +14,11 @@ using Attrs = std::map<std::string, std::string>;
 
 constexpr std::int64_t kMaxEpochSeconds = 9'000'000'000;
 
-const std::vector<std::string> kImageKeys = {"annotation", "compression",    "compression-level", "force-compression",
-                                             "name",       "oci-mediatypes", "rewrite-timestamp", "source-date-epoch"};
+const std::vector<std::string> kImageKeys = {"annotation", "attestation-inline", "compression",    "compression-level", "force-compression",
+                                             "name",       "oci-artifact", "oci-mediatypes",    "rewrite-timestamp", "source-date-epoch"};
 const std::vector<std::string> kStoreKeys = {"push", "push-by-digest", "registry.insecure", "store", "unpack"};
 const std::vector<std::string> kArchiveKeys = {"dest", "tar"};
-const std::vector<std::string> kTreeKeys = {"dest", "mode", "platform-split", "source-date-epoch"};
+const std::vector<std::string> kTreeKeys = {"attestation-prefix", "dest", "mode", "platform-split", "source-date-epoch"};
 
 std::vector<std::string> known_keys(ExportType type) {
     std::vector<std::string> keys;
@@ -179,6 +179,12 @@ Result<> add_name(std::string_view text, ExportOptions& options) {
 
 Result<> read_image_attrs(const Attrs& attrs, ExportOptions& options, const std::vector<std::string>& tags) {
     TRY(read_bool(attrs, "oci-mediatypes", options.pack.oci_media_types));
+    options.oci_artifact = options.pack.oci_media_types;
+    TRY(read_bool(attrs, "oci-artifact", options.oci_artifact));
+    if (options.oci_artifact && !options.pack.oci_media_types)
+        return bad_input("oci-artifact=true and oci-mediatypes=false exclude each other");
+    options.attestation_inline = options.type == ExportType::image;
+    TRY(read_bool(attrs, "attestation-inline", options.attestation_inline));
     TRY(read_bool(attrs, "force-compression", options.pack.force_compression));
     TRY(read_bool(attrs, "rewrite-timestamp", options.pack.rewrite_timestamp));
     TRY(read_flag(attrs, "push", options.push));
@@ -242,6 +248,11 @@ Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& a
     }
     if (const auto found = attrs.find("platform-split"); found != attrs.end()) {
         options.platform_split = TRY(parse_bool("platform-split", found->second));
+    }
+    if (const auto found = attrs.find("attestation-prefix"); found != attrs.end()) {
+        options.attestation_prefix = found->second;
+        if (options.attestation_prefix.find('/') != std::string::npos)
+            return bad_input("attestation-prefix {} has a slash in it", cooper::quoted(found->second));
     }
     if (is_image) TRY(read_image_attrs(attrs, options, tags));
     const bool to_directory = options.type == ExportType::local || (is_image && !options.tar);

@@ -36,6 +36,9 @@ struct ExportOptions {
     std::optional<std::int64_t> epoch_seconds;  // source-date-epoch; wins over the build's
     // Files of each platform in a folder of its own; unset: when the frontend answered by platform.
     std::optional<bool> platform_split;
+    bool oci_artifact = true;         // attestations are artifacts with a subject, not images of no platform
+    bool attestation_inline = false;  // also those that are for images only
+    std::string attestation_prefix;   // of the names of their files; local, tar
     bool unpack = false;  // layers are on disk anyway; accepted
     bool tar = true;      // oci, docker: false = a layout directory
     std::string dest;     // host path, "-" = standard output

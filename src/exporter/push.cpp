@@ -68,13 +68,23 @@ Result<> push_blobs(const Pushing& pushing, const oci::Reference& repository, co
     });
 }
 
-Result<> push_config(const Pushing& pushing, const PackedImage& image, const oci::Reference& repository) {
-    registry::PushBlob config;
-    config.blob = image.config;
-    config.open = [&image]() -> Result<std::unique_ptr<ByteSource>> {
-        return std::make_unique<StringSource>(image.config_bytes);
-    };
-    TRY(pushing.registry.push_blob(repository, config, pushing.stop));
+Result<> push_text(const Pushing& pushing, const oci::Descriptor& blob, const std::string& text,
+                   const oci::Reference& repository) {
+    registry::PushBlob push;
+    push.blob = blob;
+    push.open = [&text]() -> Result<std::unique_ptr<ByteSource>> { return std::make_unique<StringSource>(text); };
+    TRY(pushing.registry.push_blob(repository, push, pushing.stop));
+    return {};
+}
+
+// The configurations of the images, and all that is attested of them but the manifests.
+Result<> push_texts(const Pushing& pushing, const PackedResult& result, const oci::Reference& repository) {
+    for (const auto& image : result.images) TRY(push_text(pushing, image.config, image.config_bytes, repository));
+    for (const auto& attestation : result.attestations) {
+        TRY(push_text(pushing, attestation.config.descriptor, attestation.config.text, repository));
+        for (const auto& layer : attestation.layers)
+            TRY(push_text(pushing, layer.descriptor, layer.text, repository));
+    }
     return {};
 }
 
@@ -112,9 +122,7 @@ Result<> push_image(Packer& packer, registry::Registry& registry, const PackedRe
         const oci::Reference repository = name.repository_only();
         if (std::ranges::find(done, repository) != done.end()) continue;
         TRY_CONTEXT(push_blobs(pushing, repository, done), "push {}", name.canonical());
-        for (const auto& image : result.images) {
-            TRY_CONTEXT(push_config(pushing, image, repository), "push {}", name.canonical());
-        }
+        TRY_CONTEXT(push_texts(pushing, result, repository), "push {}", name.canonical());
         done.push_back(repository);
     }
     progress.status(layers_row, layers_row, 0, 0, true);
@@ -123,6 +131,9 @@ Result<> push_image(Packer& packer, registry::Registry& registry, const PackedRe
         for (const auto& repository : done) {
             for (const auto& image : result.images)
                 TRY(push_manifest(pushing, repository, image.manifest, image.manifest_bytes));
+            // Behind the images, so that a registry with referrers knows what they are about.
+            for (const auto& attestation : result.attestations)
+                TRY(push_manifest(pushing, repository, attestation.manifest.descriptor, attestation.manifest.text));
         }
     }
     for (const auto& name : names) {

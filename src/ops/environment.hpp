@@ -3,6 +3,7 @@
 
 #include "base/clock.hpp"
 #include "ops/secret_guard.hpp"
+#include "ops/source_pin.hpp"
 #include "ops/trees.hpp"
 #include "run/executor.hpp"
 #include "session/session.hpp"
@@ -42,6 +43,8 @@ struct Environment {
         oci_layout;
     // Before a step uses a cache mount: what others have put into it. Empty: nothing.
     std::function<void(const std::string& key, VertexProgress& progress, const Stop& stop)> restore_cache_mount;
+    // Is told what each source is, by the digest of its operation; may be empty. Any thread.
+    std::function<void(const Digest& vertex, const SourcePin& pin)> note_pin;
     std::size_t threads = 2;
     // Gets the files of a step that fails; empty: nobody wants them.
     std::function<void(const std::string& step, store::Chain files)> keep_failed;

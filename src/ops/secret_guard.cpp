@@ -122,4 +122,16 @@ Result<> SecretGuard::check(std::string_view text, std::string_view what, Vertex
     return {};
 }
 
+std::string SecretGuard::without_secrets(std::string text) const {
+    static constexpr std::string_view kMark = "xxxxx";
+    const Values values = *values_.lock();
+    for (const auto& [id, value] : values) {
+        for (auto at = text.find(value.reveal()); at != std::string::npos; at = text.find(value.reveal(), at)) {
+            text.replace(at, value.reveal().size(), kMark);
+            at += kMark.size();
+        }
+    }
+    return text;
+}
+
 }  // namespace cooper::ops

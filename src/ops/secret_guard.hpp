@@ -36,6 +36,9 @@ public:
     // `what` names the text, as "the image's configuration".
     Result<> check(std::string_view text, std::string_view what, VertexProgress& progress) const;
 
+    // The text with each value replaced by "xxxxx".
+    [[nodiscard]] std::string without_secrets(std::string text) const;
+
 private:
     using Values = std::map<std::string, session::Secret>;  // by id
     struct Scan;

@@ -15,6 +15,10 @@ solver::CacheMapPart part_of(Digest digest) {
     return part;
 }
 
+void note(const Environment& environment, const Digest& vertex, std::string algorithm, std::string hex) {
+    if (environment.note_pin) environment.note_pin(vertex, {std::move(algorithm), std::move(hex)});
+}
+
 class LocalSourceOp final : public solver::Op {
 public:
     LocalSourceOp(Environment& environment, SourceParts parts, std::string name)
@@ -41,8 +45,8 @@ private:
 
 class ImageSourceOp : public solver::Op {
 public:
-    ImageSourceOp(Environment& environment, source::ImageRequest request)
-        : environment_(environment), request_(std::move(request)) {}
+    ImageSourceOp(Environment& environment, const Digest& vertex, source::ImageRequest request)
+        : environment_(environment), vertex_(vertex), request_(std::move(request)) {}
 
     Result<solver::CacheMapPart> cache_map(std::size_t index, solver::OpContext& context) override {
         const source::ResolvedImage& image = *TRY(resolved(context));
@@ -68,11 +72,15 @@ protected:
     }
     Result<const source::ResolvedImage*> resolved(solver::OpContext& context) {
         const std::lock_guard lock(mutex_);
-        if (!image_) image_ = TRY(resolve(context));
+        if (!image_) {
+            image_ = TRY(resolve(context));
+            note(environment_, vertex_, "sha256", image_->target.digest.hex());
+        }
         return &*image_;
     }
 
     Environment& environment_;
+    Digest vertex_;
     source::ImageRequest request_;
 
 private:
@@ -82,9 +90,9 @@ private:
 
 class OciLayoutSourceOp final : public ImageSourceOp {
 public:
-    OciLayoutSourceOp(Environment& environment, source::ImageRequest request,
+    OciLayoutSourceOp(Environment& environment, const Digest& vertex, source::ImageRequest request,
                       std::map<std::string, std::string> attributes)
-        : ImageSourceOp(environment, std::move(request)), attributes_(std::move(attributes)) {}
+        : ImageSourceOp(environment, vertex, std::move(request)), attributes_(std::move(attributes)) {}
 
 protected:
     Result<source::ResolvedImage> resolve(solver::OpContext& context) override {
@@ -98,8 +106,8 @@ private:
 
 class HttpSourceOp final : public solver::Op {
 public:
-    HttpSourceOp(Environment& environment, source::HttpRequest request)
-        : environment_(environment), request_(std::move(request)) {}
+    HttpSourceOp(Environment& environment, const Digest& vertex, source::HttpRequest request)
+        : environment_(environment), vertex_(vertex), request_(std::move(request)) {}
     Result<solver::CacheMapPart> cache_map(std::size_t /*index*/, solver::OpContext& context) override {
         return part_of(llb::source_cache_digest(TRY(pinned(context))->key));
     }
@@ -114,10 +122,14 @@ public:
 private:
     Result<const source::HttpPin*> pinned(solver::OpContext& context) {
         const std::lock_guard lock(mutex_);
-        if (!pin_) pin_ = TRY(environment_.http.pin(request_, environment_.session, &context.progress, context.stop));
+        if (!pin_) {
+            pin_ = TRY(environment_.http.pin(request_, environment_.session, &context.progress, context.stop));
+            note(environment_, vertex_, "sha256", pin_->digest.hex());
+        }
         return &*pin_;
     }
     Environment& environment_;
+    Digest vertex_;
     source::HttpRequest request_;
     std::mutex mutex_;
     std::optional<source::HttpPin> pin_;
@@ -125,8 +137,8 @@ private:
 
 class GitSourceOp final : public solver::Op {
 public:
-    GitSourceOp(Environment& environment, source::GitRequest request)
-        : environment_(environment), request_(std::move(request)) {}
+    GitSourceOp(Environment& environment, const Digest& vertex, source::GitRequest request)
+        : environment_(environment), vertex_(vertex), request_(std::move(request)) {}
     Result<solver::CacheMapPart> cache_map(std::size_t /*index*/, solver::OpContext& context) override {
         return part_of(llb::source_cache_digest(TRY(pinned(context))->key));
     }
@@ -141,10 +153,14 @@ public:
 private:
     Result<const source::GitPin*> pinned(solver::OpContext& context) {
         const std::lock_guard lock(mutex_);
-        if (!pin_) pin_ = TRY(environment_.git.pin(request_, environment_.session, &context.progress, context.stop));
+        if (!pin_) {
+            pin_ = TRY(environment_.git.pin(request_, environment_.session, &context.progress, context.stop));
+            note(environment_, vertex_, "sha1", pin_->commit);
+        }
         return &*pin_;
     }
     Environment& environment_;
+    Digest vertex_;
     source::GitRequest request_;
     std::mutex mutex_;
     std::optional<source::GitPin> pin_;
@@ -162,15 +178,15 @@ Result<std::shared_ptr<solver::Op>> make_source_op(Environment& environment, Sou
     if (scheme == "local") {
         op = std::make_shared<LocalSourceOp>(environment, std::move(parts), rest);
     } else if (scheme == "docker-image") {
-        op = std::make_shared<ImageSourceOp>(environment,
+        op = std::make_shared<ImageSourceOp>(environment, parts.vertex,
                                              TRY(source::image_request(rest, parts.platform, parts.op.attrs)));
     } else if (scheme == "oci-layout") {
         op = std::make_shared<OciLayoutSourceOp>(
-            environment, TRY(source::image_request(rest, parts.platform, parts.op.attrs)), parts.op.attrs);
+            environment, parts.vertex, TRY(source::image_request(rest, parts.platform, parts.op.attrs)), parts.op.attrs);
     } else if (scheme == "http" || scheme == "https") {
-        op = std::make_shared<HttpSourceOp>(environment, TRY(source::http_request(identifier, parts.op.attrs)));
+        op = std::make_shared<HttpSourceOp>(environment, parts.vertex, TRY(source::http_request(identifier, parts.op.attrs)));
     } else if (scheme == "git") {
-        op = std::make_shared<GitSourceOp>(environment, TRY(source::git_request(identifier, parts.op.attrs)));
+        op = std::make_shared<GitSourceOp>(environment, parts.vertex, TRY(source::git_request(identifier, parts.op.attrs)));
     } else {
         return bad_input("unsupported source scheme: {}", quoted(identifier));
     }

@@ -1,0 +1,36 @@
+// In-toto statements: who (subjects) and what (a predicate). Pure, any thread.
+// Specs: in-toto attestation framework v0.1; as BuildKit writes them.
+#pragma once
+
+#include "base/digest.hpp"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cooper::attest {
+
+inline constexpr std::string_view kStatementType = "https://in-toto.io/Statement/v0.1";
+inline constexpr std::string_view kMediaType = "application/vnd.in-toto+json";
+inline constexpr std::string_view kPredicateAnnotation = "in-toto.io/predicate-type";
+inline constexpr std::string_view kSlsa1 = "https://slsa.dev/provenance/v1";
+inline constexpr std::string_view kSlsa02 = "https://slsa.dev/provenance/v0.2";
+inline constexpr std::string_view kSpdx = "https://spdx.dev/Document";
+inline constexpr std::string_view kCycloneDx = "https://cyclonedx.org/bom";
+
+struct Subject {
+    std::string name;
+    Digest digest;
+};
+
+// What is said; of whom is known when the image is packed.
+struct Attestation {
+    std::string predicate_type;
+    std::string predicate;    // JSON
+    std::string filename;     // in directories and tars, where it has one
+    bool inline_only = false;
+};
+
+[[nodiscard]] std::string make_statement(const Attestation& attestation, const std::vector<Subject>& subjects);
+
+}  // namespace cooper::attest
