@@ -69,8 +69,12 @@ TEST(Statement, SubjectsAndPredicate) {
 Facts facts_of_git_build() {
     Facts facts;
     facts.frontend = "dockerfile.v0";
-    facts.args = {{"context", "https://u:p@host/a.git#main"}, {"filename", "x.Dockerfile"}, {"platform", "linux/arm64"},
-                  {"vcs:revision", "abc"},                     {"build-arg:A", "1"},         {"target", "t"}};
+    facts.args = {{"context", "https://u:p@host/a.git#main"},
+                  {"filename", "x.Dockerfile"},
+                  {"platform", "linux/arm64"},
+                  {"vcs:revision", "abc"},
+                  {"build-arg:A", "1"},
+                  {"target", "t"}};
     llb::LoadedVertex git;
     git.digest = codec::sha256_of("git");
     git.op.body = llb::SourceOp{"git://host/a.git#main", {}};

@@ -1,5 +1,6 @@
 // Provenance: how a result came to be, as a SLSA predicate in the form that BuildKit gives it. Pure, any thread.
-// Specs: SLSA provenance v1 and v0.2; BuildKit's extensions of both. Ours: `cooper_steps`, when each step of an LLB ran.
+// Specs: SLSA provenance v1 and v0.2; BuildKit's extensions of both. Ours: `cooper_steps`, when each step of an LLB
+// ran.
 //
 // What is written here has no secrets: their values and credentials inside of URLs are replaced (see Facts::hide).
 #pragma once
@@ -38,9 +39,9 @@ struct Facts {
     std::string frontend;                     // empty: the client sent LLB
     std::map<std::string, std::string> args;  // of the frontend
     llb::Definition definition;
-    llb::Graph graph;                               // of the definition
-    std::map<Digest, Material> materials;           // by source operation; those that are known by content
-    std::map<Digest, StepTimes> times;              // by operation
+    llb::Graph graph;                      // of the definition
+    std::map<Digest, Material> materials;  // by source operation; those that are known by content
+    std::map<Digest, StepTimes> times;     // by operation
     // Of outputs (place in the graph, number), as far as they are in the image.
     std::map<std::pair<std::size_t, std::int64_t>, std::vector<oci::Descriptor>> layers;
     std::string builder_platform;

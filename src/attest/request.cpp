@@ -31,9 +31,9 @@ Result<bool> is_disabled(std::string_view kind, const Parameters& parameters) {
 }
 
 Result<ProvenanceRequest> parse_provenance(const Parameters& parameters) {
-    static const std::vector<std::string> kKeys = {"builder-id",  "capture-usage", "complete-materials",
-                                                   "disabled",    "filename",      "inline-only",
-                                                   "mode",        "reproducible",  "version"};
+    static const std::vector<std::string> kKeys = {"builder-id", "capture-usage", "complete-materials",
+                                                   "disabled",   "filename",      "inline-only",
+                                                   "mode",       "reproducible",  "version"};
     ProvenanceRequest out;
     for (const auto& [key, value] : parameters) {
         if (key == "mode") {

@@ -26,8 +26,8 @@ struct Subject {
 // What is said; of whom is known when the image is packed.
 struct Attestation {
     std::string predicate_type;
-    std::string predicate;    // JSON
-    std::string filename;     // in directories and tars, where it has one
+    std::string predicate;  // JSON
+    std::string filename;   // in directories and tars, where it has one
     bool inline_only = false;
 };
 

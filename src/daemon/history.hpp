@@ -54,7 +54,8 @@ public:
     // progress is closed. Failing to write it down is logged, and fails no build.
     void complete(const std::string& ref, const grpc::Status& status, const moby::buildkit::v1::SolveResponse& response,
                   BuildProgress& progress);
-    // Provenance of a build under way, kept with its record; platform "" is the only one. As complete(), it never fails.
+    // Provenance of a build under way, kept with its record; platform "" is the only one. As complete(), it never
+    // fails.
     void attach(const std::string& ref, const std::string& platform, std::string_view predicate_type,
                 const std::string& predicate);
     Result<> update(const moby::buildkit::v1::UpdateBuildHistoryRequest& request);

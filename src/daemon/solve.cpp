@@ -141,7 +141,8 @@ private:
         if (!request.sourcepolicysession().empty())
             options.judge = make_client_judge(TRY(parts_.sessions.find(request.sourcepolicysession(), stop)));
         options.frontends = frontends_.get();
-        options.attestations = TRY(engine::attestations_of({request.frontendattrs().begin(), request.frontendattrs().end()}));
+        options.attestations =
+            TRY(engine::attestations_of({request.frontendattrs().begin(), request.frontendattrs().end()}));
         options.keep_provenance = !request.internal();
         options.cache_imports = cache_imports_of(request);
         options.cache_exports = TRY(cache_exports_of(request));

@@ -181,8 +181,7 @@ Result<exporter::PackedAttestation> LocalJob::attest_image(Exporting& e, const s
                               .media_type = std::string(attest::kMediaType),
                               .annotations = {{std::string(attest::kPredicateAnnotation), one.predicate_type}}});
     }
-    const auto form =
-        e.options.oci_artifact ? exporter::AttestationForm::artifact : exporter::AttestationForm::image;
+    const auto form = e.options.oci_artifact ? exporter::AttestationForm::artifact : exporter::AttestationForm::image;
     return exporter::pack_attestation(workshop_->store(), image, statements, form, e.options.pack.oci_media_types,
                                       e.progress());
 }

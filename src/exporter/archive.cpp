@@ -99,7 +99,9 @@ Result<Members> members_of(const std::vector<ArchiveImage>& images, ArchiveForma
             members[path_of(image.config.digest)] = {.text = image.config_bytes};
             for (const auto& layer : image.layers) members[path_of(layer.blob.digest)] = {.text = {}, .layer = &layer};
         }
-        const auto add = [&](const PackedBlob& blob) { members[path_of(blob.descriptor.digest)] = {.text = blob.text}; };
+        const auto add = [&](const PackedBlob& blob) {
+            members[path_of(blob.descriptor.digest)] = {.text = blob.text};
+        };
         for (const auto& attestation : result.attestations) {
             add(attestation.manifest);
             add(attestation.config);

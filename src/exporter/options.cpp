@@ -14,11 +14,13 @@ using Attrs = std::map<std::string, std::string>;
 
 constexpr std::int64_t kMaxEpochSeconds = 9'000'000'000;
 
-const std::vector<std::string> kImageKeys = {"annotation", "attestation-inline", "compression",    "compression-level", "force-compression",
-                                             "name",       "oci-artifact", "oci-mediatypes",    "rewrite-timestamp", "source-date-epoch"};
+const std::vector<std::string> kImageKeys = {
+    "annotation", "attestation-inline", "compression",    "compression-level", "force-compression",
+    "name",       "oci-artifact",       "oci-mediatypes", "rewrite-timestamp", "source-date-epoch"};
 const std::vector<std::string> kStoreKeys = {"push", "push-by-digest", "registry.insecure", "store", "unpack"};
 const std::vector<std::string> kArchiveKeys = {"dest", "tar"};
-const std::vector<std::string> kTreeKeys = {"attestation-prefix", "dest", "mode", "platform-split", "source-date-epoch"};
+const std::vector<std::string> kTreeKeys = {"attestation-prefix", "dest", "mode", "platform-split",
+                                            "source-date-epoch"};
 
 std::vector<std::string> known_keys(ExportType type) {
     std::vector<std::string> keys;

@@ -39,9 +39,9 @@ struct ExportOptions {
     bool oci_artifact = true;         // attestations are artifacts with a subject, not images of no platform
     bool attestation_inline = false;  // also those that are for images only
     std::string attestation_prefix;   // of the names of their files; local, tar
-    bool unpack = false;  // layers are on disk anyway; accepted
-    bool tar = true;      // oci, docker: false = a layout directory
-    std::string dest;     // host path, "-" = standard output
+    bool unpack = false;              // layers are on disk anyway; accepted
+    bool tar = true;                  // oci, docker: false = a layout directory
+    std::string dest;                 // host path, "-" = standard output
 };
 
 // type "registry" is image with push. tags (of --tag) are added to the names. dest may also be an attribute.

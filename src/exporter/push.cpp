@@ -82,8 +82,7 @@ Result<> push_texts(const Pushing& pushing, const PackedResult& result, const oc
     for (const auto& image : result.images) TRY(push_text(pushing, image.config, image.config_bytes, repository));
     for (const auto& attestation : result.attestations) {
         TRY(push_text(pushing, attestation.config.descriptor, attestation.config.text, repository));
-        for (const auto& layer : attestation.layers)
-            TRY(push_text(pushing, layer.descriptor, layer.text, repository));
+        for (const auto& layer : attestation.layers) TRY(push_text(pushing, layer.descriptor, layer.text, repository));
     }
     return {};
 }

@@ -181,12 +181,15 @@ Result<std::shared_ptr<solver::Op>> make_source_op(Environment& environment, Sou
         op = std::make_shared<ImageSourceOp>(environment, parts.vertex,
                                              TRY(source::image_request(rest, parts.platform, parts.op.attrs)));
     } else if (scheme == "oci-layout") {
-        op = std::make_shared<OciLayoutSourceOp>(
-            environment, parts.vertex, TRY(source::image_request(rest, parts.platform, parts.op.attrs)), parts.op.attrs);
+        op = std::make_shared<OciLayoutSourceOp>(environment, parts.vertex,
+                                                 TRY(source::image_request(rest, parts.platform, parts.op.attrs)),
+                                                 parts.op.attrs);
     } else if (scheme == "http" || scheme == "https") {
-        op = std::make_shared<HttpSourceOp>(environment, parts.vertex, TRY(source::http_request(identifier, parts.op.attrs)));
+        op = std::make_shared<HttpSourceOp>(environment, parts.vertex,
+                                            TRY(source::http_request(identifier, parts.op.attrs)));
     } else if (scheme == "git") {
-        op = std::make_shared<GitSourceOp>(environment, parts.vertex, TRY(source::git_request(identifier, parts.op.attrs)));
+        op = std::make_shared<GitSourceOp>(environment, parts.vertex,
+                                           TRY(source::git_request(identifier, parts.op.attrs)));
     } else {
         return bad_input("unsupported source scheme: {}", quoted(identifier));
     }
