@@ -104,7 +104,7 @@ void add_layers(attest::Facts& facts, const exporter::PackedImage& image) {
 
 }  // namespace
 
-Result<attest::Facts> LocalJob::facts_of(const ResultRef& ref, const exporter::PackedImage* image, bool timeless) {
+Result<attest::Facts> LocalJob::build_facts(const ResultRef& ref, const exporter::PackedImage* image, bool timeless) {
     attest::Facts facts;
     facts.builder_platform = oci::format_platform(oci::host_platform());
     facts.hide = [guard = &workshop_->secrets()](std::string_view text) {
@@ -146,7 +146,7 @@ Result<std::vector<attest::Attestation>> LocalJob::attest_result(Exporting& e, c
     std::vector<attest::Attestation> out;
     const attest::Requests wanted = wanted_by(e);
     if (wanted.provenance) {
-        const attest::Facts facts = TRY(facts_of(ref, image, e.epoch_of(platform).has_value()));
+        const attest::Facts facts = TRY(build_facts(ref, image, e.epoch_of(platform).has_value()));
         out.push_back({.predicate_type = std::string(attest::predicate_type_of(*wanted.provenance)),
                        .predicate = TRY(attest::make_provenance(facts, *wanted.provenance)),
                        .filename = wanted.provenance->filename,
@@ -158,7 +158,7 @@ Result<std::vector<attest::Attestation>> LocalJob::attest_result(Exporting& e, c
 Result<> LocalJob::keep_provenance(const FrontendResult& result, ExportAnswer& answer) {
     const auto add = [&](const std::string& platform, const ResultRef& ref) -> Result<> {
         if (ref == nullptr) return {};
-        const attest::Facts facts = TRY(facts_of(ref, nullptr, false));
+        const attest::Facts facts = TRY(build_facts(ref, nullptr, false));
         answer.provenance[platform] = TRY(attest::make_provenance(facts, attest::ProvenanceRequest{}));
         return {};
     };

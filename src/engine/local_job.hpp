@@ -169,7 +169,7 @@ private:
     void note_asked(const SolveCall& call, const FrontendResult& result);
     // What of the build's attestations this export takes.
     [[nodiscard]] attest::Requests wanted_by(const Exporting& exporting) const;
-    Result<attest::Facts> facts_of(const ResultRef& ref, const exporter::PackedImage* image, bool timeless);
+    Result<attest::Facts> build_facts(const ResultRef& ref, const exporter::PackedImage* image, bool timeless);
     // image: null for plain files.
     Result<std::vector<attest::Attestation>> attest_result(Exporting& exporting, const std::string& platform,
                                                            const ResultRef& ref, const exporter::PackedImage* image);
