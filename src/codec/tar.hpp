@@ -118,12 +118,14 @@ public:
     [[nodiscard]] Result<> commit_body(std::size_t written);
     // The end marker; flushes. Once. Does not finish the sink.
     [[nodiscard]] Result<> finish();
+    // What has been written so far goes to the sink, with the padding of a body that is complete.
+    [[nodiscard]] Result<> flush();
     [[nodiscard]] std::uint64_t size() const { return size_; }
 
 private:
     [[nodiscard]] Result<> append(std::span<const std::byte> data);
     [[nodiscard]] Result<> append_zeros(std::size_t count);
-    [[nodiscard]] Result<> flush();
+    [[nodiscard]] Result<> flush_buffer();
 
     ByteSink& sink_;
     Bytes buffer_;

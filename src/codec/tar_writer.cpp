@@ -118,10 +118,15 @@ Result<> check_texts(const TarHeader& header) {
 
 TarWriter::TarWriter(ByteSink& sink) : sink_(sink), buffer_(kBuffer) {}
 
-Result<> TarWriter::flush() {
+Result<> TarWriter::flush_buffer() {
     if (used_ == 0) return {};
     const std::size_t used = std::exchange(used_, 0);
     return sink_.write(std::span(buffer_).first(used));
+}
+
+Result<> TarWriter::flush() {
+    if (left_ == 0) TRY(append_zeros(std::exchange(padding_, 0)));
+    return flush_buffer();
 }
 
 Result<> TarWriter::append(std::span<const std::byte> data) {
@@ -132,7 +137,7 @@ Result<> TarWriter::append(std::span<const std::byte> data) {
         std::memcpy(buffer_.data() + used_, data.data(), n);
         used_ += n;
         data = data.subspan(n);
-        if (used_ == kBuffer) TRY(flush());
+        if (used_ == kBuffer) TRY(flush_buffer());
     }
     return {};
 }
@@ -211,7 +216,7 @@ Result<> TarWriter::write_body(std::span<const std::byte> data) {
 
 Result<std::span<std::byte>> TarWriter::body_space(std::size_t wanted) {
     constexpr std::size_t kUsefulSpace = 64 << 10;
-    if (kBuffer - used_ < std::min(wanted, kUsefulSpace)) TRY(flush());
+    if (kBuffer - used_ < std::min(wanted, kUsefulSpace)) TRY(flush_buffer());
     return std::span(buffer_).subspan(used_, std::min(wanted, kBuffer - used_));
 }
 
@@ -220,14 +225,14 @@ Result<> TarWriter::commit_body(std::size_t written) {
     left_ -= written;
     used_ += written;
     size_ += written;
-    return used_ == kBuffer ? flush() : Result<>();
+    return used_ == kBuffer ? flush_buffer() : Result<>();
 }
 
 Result<> TarWriter::finish() {
     CHECK(left_ == 0);
     TRY(append_zeros(std::exchange(padding_, 0)));
     TRY(append_zeros(2 * kBlock));
-    return flush();
+    return flush_buffer();
 }
 
 }  // namespace cooper::codec

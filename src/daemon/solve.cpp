@@ -41,6 +41,7 @@ Result<std::vector<engine::ExportSpec>> exports_of(const v1::SolveRequest& reque
     const auto add = [&](const std::string& type, const auto& attrs) -> Result<> {
         engine::ExportSpec spec;
         spec.type = type;
+        spec.keeps_unknown_attrs = true;
         for (const auto& [key, value] : attrs) spec.attrs[key] = value;
         if (epoch) spec.attrs.try_emplace("source-date-epoch", *epoch);
         // Images stay here or go to a registry; all else is for the client.

@@ -373,6 +373,7 @@ Result<BuildResponse> Build::run() {
     response.image_id = answer.image_id;
     response.target = answer.target;
     response.names = std::move(answer.names);
+    response.steps = std::move(answer.steps);
     for (const auto& [key, value] : answer.response) {
         if (key == "containerimage.descriptor") {
             response.metadata[key] = TRY(codec::base64_decode(value));

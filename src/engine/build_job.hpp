@@ -59,6 +59,7 @@ struct ExportAnswer {
     std::vector<std::string> names;
     // How the result came to be, with all details, when it was to be kept: by platform, "" = of the only one.
     std::map<std::string, std::string> provenance;
+    std::map<Digest, std::string> steps;  // by diff id of its layer: "Dockerfile:3: [2/2] RUN make"
 };
 
 // What is said of a build in all its images, by the options of its frontend ("attest:provenance" …).

@@ -46,6 +46,9 @@ struct ExportSpec {
     std::string dest;  // host path; "-" = standard output; empty where none applies
     // >= 0: files go to the client, to its exporter of this number, and dest is ignored.
     int client_exporter = -1;
+    // The client speaks BuildKit's API: what is no attribute of an exporter is metadata of the result, or means
+    // nothing.
+    bool keeps_unknown_attrs = false;
 };
 
 // --cache-to, --cache-from: cachestore's types, and inline, with BuildKit's attributes.
@@ -113,6 +116,7 @@ struct BuildResponse {
     std::vector<std::string> names;
     std::map<std::string, std::string> metadata;  // what --metadata-file prints: values are JSON text
     std::map<std::string, std::string> answer;    // of a call: "result.json", "result.txt", …
+    std::map<Digest, std::string> steps;          // what made a layer, by its diff id: "Dockerfile:3: [2/2] RUN make"
 };
 
 }  // namespace cooper::engine

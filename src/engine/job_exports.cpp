@@ -183,6 +183,15 @@ Result<> send_layout(session::Session& session, exporter::Packer& packer, const 
     return session.write_content(kStore, result.index->digest, result.index->size, index, stop);
 }
 
+// Nobody means the whole machine.
+Result<> check_may_be_emptied(const sys::RootedDir& dest) {
+    struct stat root{};
+    struct stat mine{};
+    if (::stat("/", &root) != 0 || ::fstat(dest.fd(), &mine) != 0) return fail_errno(errno, "stat");
+    if (root.st_dev != mine.st_dev || root.st_ino != mine.st_ino) return {};
+    return bad_input("mode=delete would remove all files of this machine: dest is the root directory");
+}
+
 Result<sys::RootedDir> make_directory(const std::string& path) {
     if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno(errno, path);
     return sys::RootedDir::open_host(path);
@@ -273,18 +282,30 @@ Result<> LocalJob::export_files(Exporting& e) {
         });
     }
     if (e.to_client()) {
-        return session().export_directory(e.spec.client_exporter, trees,
-                                          {.epoch_seconds = e.epoch_of(e.parts().front().first)}, e.progress(), e.stop);
+        return session().export_directory(
+            e.spec.client_exporter, trees,
+            {.epoch_seconds = e.epoch_of(e.parts().front().first), .remove_others = e.options.delete_others},
+            e.progress(), e.stop);
     }
     const auto dest = TRY(make_directory(e.options.dest));
+    const exporter::FileTreeOptions files{.epoch_seconds = e.epoch_of(e.parts().front().first),
+                                          .remove_others = e.options.delete_others};
+    if (files.remove_others) TRY(check_may_be_emptied(dest));
+    if (files.remove_others && !trees.front().name.empty()) {
+        for (const auto& there : TRY(sys::list_dir(dest.fd()))) {
+            const bool wanted =
+                std::ranges::any_of(trees, [&there](const auto& one) { return one.name == there.name; });
+            if (!wanted) TRY(sys::remove_tree_at(dest.fd(), there.name));
+        }
+    }
     for (const auto& one : trees) {
         if (one.name.empty()) {
-            TRY(exporter::export_local(*one.tree, dest, {e.epoch_of(e.parts().front().first)}, e.progress(), e.stop));
+            TRY(exporter::export_local(*one.tree, dest, files, e.progress(), e.stop));
             continue;
         }
         TRY(dest.make_dirs(one.name, 0755));
         const auto inside = TRY(dest.open_dir(one.name));
-        TRY(exporter::export_local(*one.tree, inside, {e.epoch_of(e.parts().front().first)}, e.progress(), e.stop));
+        TRY(exporter::export_local(*one.tree, inside, files, e.progress(), e.stop));
     }
     return {};
 }
@@ -360,6 +381,29 @@ Result<exporter::PackedResult> LocalJob::pack_result(Exporting& e) {
     return exporter::pack_index(workshop_->store(), std::move(images), std::move(attestations), options, e.progress());
 }
 
+Result<> LocalJob::push(Exporting& e, const exporter::PackedResult& packed,
+                        const std::vector<oci::Reference>& references) {
+    const auto by = e.options.push_by_digest ? exporter::PushName::digest : exporter::PushName::tag;
+    const auto to = [&](registry::Registry& registry) {
+        return exporter::push_image(workshop_->packer(), registry, packed, references, by, e.progress(), e.stop);
+    };
+    if (!e.options.insecure_registry) return to(workshop_->registry());
+    // Without looking at certificates; and without TLS where nobody speaks it.
+    auto pushed = to(*workshop_->insecure_registry(references, registry::Scheme::https));
+    if (!pushed && pushed.error().code() == Code::unavailable)
+        pushed = to(*workshop_->insecure_registry(references, registry::Scheme::http));
+    return pushed;
+}
+
+// What made a layer, and where it is written.
+Result<std::string> LocalJob::step_of(store::LayerId id) {
+    if (id == 0) return std::string();
+    const std::string description = TRY(workshop_->store().layer(id)).info.description;
+    auto places = places_.lock();
+    const auto found = places->find(description);
+    return found == places->end() ? description : found->second + ": " + description;
+}
+
 Result<> LocalJob::export_image(Exporting& e) {
     const bool archive = e.options.type != exporter::ExportType::image;
     exporter::Packer& packer = workshop_->packer();
@@ -375,7 +419,15 @@ Result<> LocalJob::export_image(Exporting& e) {
     if (!packed.index) answer.response["containerimage.config.digest"] = image_id.to_string();
     answer.response["containerimage.digest"] = target.digest.to_string();
     answer.response["containerimage.descriptor"] = codec::base64_encode(oci::marshal_descriptor(target));
-    if (!e.options.names.empty()) answer.response["image.name"] = join(e.options.names, ",");
+    for (const auto& image : packed.images) {
+        for (const auto& layer : image.layers) {
+            if (const std::string step = TRY(step_of(layer.layer)); !step.empty()) answer.steps[layer.diff_id] = step;
+        }
+    }
+    std::vector<std::string> kept_names = e.options.names;
+    if (!e.options.dangling_prefix.empty() && (!e.options.dangling_only || kept_names.empty()))
+        kept_names.push_back(e.options.dangling_prefix + "@" + target.digest.to_string());
+    if (!kept_names.empty()) answer.response["image.name"] = join(kept_names, ",");
 
     if (archive) {
         const auto format = e.options.type == exporter::ExportType::oci ? exporter::ArchiveFormat::oci
@@ -400,12 +452,15 @@ Result<> LocalJob::export_image(Exporting& e) {
     if (e.options.store) {
         store::ImageRecord record = exporter::record_of(packed);
         const std::vector<Digest> blobs = exporter::blobs_of(packed);
-        std::vector<std::string> names = e.options.names;
+        std::vector<std::string> names = kept_names;
         if (names.empty()) names = {image_id.to_string()};
+        if (e.options.name_canonical) {
+            for (const auto& name : e.options.names) names.push_back(name + "@" + target.digest.to_string());
+        }
         for (const auto& name : names) {
             record.name = name;
             TRY(workshop_->store().put_image(record, blobs));
-            if (!e.options.names.empty()) e.progress().status("naming to " + name, "naming to " + name, 0, 0, true);
+            if (!kept_names.empty()) e.progress().status("naming to " + name, "naming to " + name, 0, 0, true);
         }
     }
     if (e.options.push) {
@@ -416,9 +471,7 @@ Result<> LocalJob::export_image(Exporting& e) {
             references.push_back(TRY(e.options.push_by_digest ? oci::Reference::parse_untagged(name)
                                                               : oci::Reference::parse_normalized(name)));
         }
-        TRY(exporter::push_image(packer, workshop_->registry(), packed, references,
-                                 e.options.push_by_digest ? exporter::PushName::digest : exporter::PushName::tag,
-                                 e.progress(), e.stop));
+        TRY(push(e, packed, references));
     }
     for (const auto& name : e.options.names) answer.names.push_back(name);
     return {};
@@ -428,7 +481,9 @@ Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& sp
                               const std::vector<std::string>& tags, ExportAnswer& answer, const Stop& stop) {
     // Whatever the destination is called, a client's is its own business.
     const std::string dest = spec.client_exporter >= 0 ? std::string("client") : spec.dest;
-    exporter::ExportOptions options = TRY(exporter::parse_export_options(spec.type, spec.attrs, dest, tags));
+    exporter::ExportOptions options = TRY(exporter::parse_export_options(
+        spec.type, spec.attrs, dest, tags,
+        spec.keeps_unknown_attrs ? exporter::UnknownAttribute::keep : exporter::UnknownAttribute::refuse));
     // All results are built before anything leaves, whoever wants them.
     if (result.single) {
         TRY(build(result.ref, stop));

@@ -102,6 +102,10 @@ run::Resources to_run(const std::optional<llb::LinuxResources>& resources) {
 
 Result<std::shared_ptr<solver::Op>> LocalJob::to_op(const std::shared_ptr<const Plan>& plan, std::size_t index) {
     const llb::LoadedVertex& vertex = plan->graph.vertices[index];
+    if (!vertex.locations.empty()) {
+        const auto& place = vertex.locations.front();
+        places_.lock()->try_emplace(vertex.name, fmt::format("{}:{}", place.file, place.first_line));
+    }
     ops::Environment& environment = workshop_->environment();
     const oci::Platform platform =
         oci::normalize(vertex.op.platform ? to_oci(*vertex.op.platform) : oci::host_platform());

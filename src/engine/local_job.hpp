@@ -158,7 +158,10 @@ private:
     Result<exporter::PackedImage> pack_image(Exporting& exporting, const std::string& platform, const ResultRef& ref,
                                              const exporter::PackOptions& pack);
     Result<exporter::PackedResult> pack_result(Exporting& exporting);
+    Result<std::string> step_of(store::LayerId id);
     Result<> export_image(Exporting& exporting);
+    Result<> push(Exporting& exporting, const exporter::PackedResult& packed,
+                  const std::vector<oci::Reference>& references);
 
     // job_attests.cpp
     // Who made a result, and how it was asked.
@@ -212,6 +215,7 @@ private:
     Guarded<std::map<ResultRef, Asked>> asked_;
     BuildOrder build_order_;
     Guarded<std::map<ResultRef, solver::Output>> rebuilt_;
+    Guarded<std::map<std::string, std::string>> places_;  // "Dockerfile:3", by the name of the step
     std::atomic<int> rebuilds_ = 0;
     // Images asked for, by what was asked; nullopt while the first who asked is finding out.
     Guarded<std::map<std::string, std::optional<Result<frontend::ResolvedImage>>>> resolved_;

@@ -46,6 +46,17 @@ Result<registry::Credential> Workshop::SessionCredentials::find(const std::strin
     return session_.find_credential(host, stop);
 }
 
+std::unique_ptr<registry::Registry> Workshop::insecure_registry(const std::vector<oci::Reference>& names,
+                                                                registry::Scheme scheme) {
+    registry::RegistryConfig config = registry_config(engine_.config_);
+    for (const auto& name : names) {
+        registry::HostConfig& host = config.hosts[name.domain()];
+        host.tls.verify = http::Verify::no;
+        if (host.scheme == registry::Scheme::automatic) host.scheme = scheme;
+    }
+    return std::make_unique<registry::Registry>(std::move(config), credentials_, engine_.http_, http::RetryPolicy{});
+}
+
 Workshop::Workshop(LocalEngine& engine, std::shared_ptr<store::Store> store, std::shared_ptr<session::Session> session,
                    FindSession find_session, registry::CredentialSource* credentials)
     : engine_(engine),
@@ -53,8 +64,8 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<store::Store> store, std
       session_(std::move(session)),
       find_session_(std::move(find_session)),
       session_credentials_(*session_),
-      registry_(registry_config(engine.config_), credentials != nullptr ? *credentials : session_credentials_,
-                engine.http_, http::RetryPolicy{}),
+      credentials_(credentials != nullptr ? *credentials : session_credentials_),
+      registry_(registry_config(engine.config_), credentials_, engine.http_, http::RetryPolicy{}),
       origin_(registry_),
       images_(*store_, *this, apply_limits(engine.config_), 4),
       http_(*store_, engine.http_, engine.config_.max_layer_bytes),

@@ -62,6 +62,10 @@ public:
     [[nodiscard]] session::Session& session() { return *session_; }
     [[nodiscard]] ops::SecretGuard& secrets() { return secrets_; }
     [[nodiscard]] registry::Registry& registry() { return registry_; }
+    // Another one, which believes the hosts of these names without certificates. Where the configuration says how a
+    // host is spoken to, that holds.
+    [[nodiscard]] std::unique_ptr<registry::Registry> insecure_registry(const std::vector<oci::Reference>& names,
+                                                                        registry::Scheme scheme);
     [[nodiscard]] source::ImageSource& images() { return images_; }
     [[nodiscard]] ops::Trees& trees() { return trees_; }
     [[nodiscard]] exporter::Packer& packer() { return packer_; }
@@ -93,6 +97,7 @@ private:
     std::shared_ptr<session::Session> session_;
     FindSession find_session_;
     SessionCredentials session_credentials_;
+    registry::CredentialSource& credentials_;
     registry::Registry registry_;
     source::RegistryOrigin origin_;
     source::ImageSource images_;

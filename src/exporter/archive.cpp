@@ -199,9 +199,15 @@ std::string row_text(ArchiveFormat format) {
 
 Result<> write_archive(Packer& packer, const std::vector<ArchiveImage>& images, ArchiveFormat format, int fd,
                        VertexProgress& progress, const Stop& stop) {
+    return write_archive_without(packer, images, format, {}, fd, progress, stop);
+}
+
+Result<> write_archive_without(Packer& packer, const std::vector<ArchiveImage>& images, ArchiveFormat format,
+                               const std::set<Digest>& layers, int fd, VertexProgress& progress, const Stop& stop) {
     const std::string row = row_text(format);
     progress.status(row, row, 0, 0, false);
-    const Members members = TRY(members_of(images, format));
+    Members members = TRY(members_of(images, format));
+    for (const Digest& layer : layers) members.erase(path_of(layer));
     TRY_CONTEXT(write_tar(packer, members, fd, stop), "write image archive");
     progress.status(row, row, 0, 0, true);
     return {};

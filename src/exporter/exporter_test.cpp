@@ -394,7 +394,7 @@ TEST(History, FollowsBuildKit) {
 }
 
 std::string error_of(std::string_view type, const std::map<std::string, std::string>& attrs) {
-    const auto options = parse_export_options(type, attrs, "", {});
+    const auto options = parse_export_options(type, attrs, "", {}, UnknownAttribute::refuse);
     return options ? "" : options.error().to_string();
 }
 
@@ -406,7 +406,7 @@ TEST(Options, AsBuildKitNamesThem) {
                                              {"compression-level", "9"},
                                              {"annotation.a.b", "c"},
                                              {"annotation-manifest-descriptor.d", "e"}},
-                                            "", {"app:latest", "other"});
+                                            "", {"app:latest", "other"}, UnknownAttribute::refuse);
     ASSERT_OK(image);
     EXPECT_EQ(image->names, (std::vector<std::string>{"docker.io/library/app:latest", "localhost:5000/x/y:2",
                                                       "docker.io/library/other:latest"}));
@@ -415,8 +415,20 @@ TEST(Options, AsBuildKitNamesThem) {
     EXPECT_EQ(image->pack.level, 9);
     EXPECT_EQ(image->pack.annotations.at("a.b"), "c");
     EXPECT_EQ(image->pack.descriptor_annotations.at("d"), "e");
-    EXPECT_TRUE(parse_export_options("registry", {}, "", {})->push);
-    EXPECT_FALSE(parse_export_options("oci", {{"tar", "false"}}, "dir", {})->tar);
+    EXPECT_TRUE(parse_export_options("registry", {}, "", {}, UnknownAttribute::refuse)->push);
+    EXPECT_FALSE(parse_export_options("oci", {{"tar", "false"}}, "dir", {}, UnknownAttribute::refuse)->tar);
+
+    const auto kept = parse_export_options("image", {{"containerimage.config", "{}"}, {"dangling-name-prefix", "tmp"}},
+                                           "", {}, UnknownAttribute::keep);
+    ASSERT_OK(kept);
+    EXPECT_EQ(kept->metadata.at("containerimage.config"), "{}");
+    EXPECT_EQ(kept->dangling_prefix, "docker.io/library/tmp");
+    EXPECT_TRUE(parse_export_options("local", {{"anything", ""}, {"mode", "delete"}}, "dir", {}, UnknownAttribute::keep)
+                    ->delete_others);
+    EXPECT_NE(error_of("local", {{"mode", "move"}, {"dest", "x"}}), "");
+    EXPECT_NE(error_of("image", {{"compression", "estargz"}, {"oci-mediatypes", "false"}}), "");
+    EXPECT_NE(error_of("image", {{"prefer-nondist-layers", ""}}), "");
+    EXPECT_EQ(error_of("image", {{"name-canonical", ""}, {"danging-name-empty-only", ""}}), "");
 
     EXPECT_NE(error_of("image", {{"compresion", "gzip"}}).find("did you mean compression?"), std::string::npos);
     EXPECT_NE(error_of("ocii", {}).find("did you mean oci?"), std::string::npos);

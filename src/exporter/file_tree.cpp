@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <map>
+#include <set>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -59,7 +60,9 @@ public:
     Result<> walk(const Directory& dir, int dest, const std::string& path, std::size_t depth) {
         if (depth > kMaxDepth)
             return bad_input("directories are nested deeper than {} at {}", kMaxDepth, cooper::quoted(path));
-        for (const auto& entry : TRY(dir.list())) {
+        const std::vector<Entry> entries = TRY(dir.list());
+        if (options_.remove_others) TRY(remove_others(entries, dest));
+        for (const auto& entry : entries) {
             TRY(check_stop(stop_));
             TRY_CONTEXT(visit(dir, entry, dest, path + "/" + entry.name, depth), "{}",
                         cooper::quoted(path + "/" + entry.name));
@@ -70,6 +73,16 @@ public:
     FileTreeStats stats;
 
 private:
+    Result<> remove_others(const std::vector<Entry>& entries, int dest) {
+        std::set<std::string_view> wanted;
+        for (const auto& entry : entries) wanted.insert(entry.name);
+        for (const auto& there : TRY(sys::list_dir(dest))) {
+            TRY(check_stop(stop_));
+            if (!wanted.contains(there.name)) TRY(sys::remove_tree_at(dest, there.name));
+        }
+        return {};
+    }
+
     Result<> visit(const Directory& dir, const Entry& entry, int dest, const std::string& path, std::size_t depth) {
         const Node node = TRY(dir.stat(entry));
         const std::string& name = entry.name;

@@ -15,9 +15,13 @@ using Attrs = std::map<std::string, std::string>;
 constexpr std::int64_t kMaxEpochSeconds = 9'000'000'000;
 
 const std::vector<std::string> kImageKeys = {
-    "annotation", "attestation-inline", "compression",    "compression-level", "force-compression",
-    "name",       "oci-artifact",       "oci-mediatypes", "rewrite-timestamp", "source-date-epoch"};
-const std::vector<std::string> kStoreKeys = {"push", "push-by-digest", "registry.insecure", "store", "unpack"};
+    "annotation",    "attestation-inline", "compression",       "compression-level",
+    "force-compression", "name",               "oci-artifact",      "oci-mediatypes",
+    "rewrite-timestamp", "prefer-nondist-layers", "source-date-epoch"};
+// One of them is misspelt in BuildKit, and so known.
+const std::vector<std::string> kStoreKeys = {
+    "danging-name-empty-only", "dangling-name-prefix", "name-canonical", "push",
+    "push-by-digest",          "registry.insecure",    "store",          "unpack"};
 const std::vector<std::string> kArchiveKeys = {"dest", "tar"};
 const std::vector<std::string> kTreeKeys = {"attestation-prefix", "dest", "mode", "platform-split",
                                             "source-date-epoch"};
@@ -96,11 +100,13 @@ Result<> read_compression(const Attrs& attrs, PackOptions& pack) {
             pack.compression = LayerCompression::gzip;
         } else if (value == "zstd") {
             pack.compression = LayerCompression::zstd;
+        } else if (value == "estargz") {
+            pack.compression = LayerCompression::estargz;
         } else {
-            const auto near = nearest(value, {"uncompressed", "gzip", "zstd"});
+            const auto near = nearest(value, {"uncompressed", "gzip", "zstd", "estargz"});
             return Error(bad_input("compression {} is not supported{}", cooper::quoted(value),
                                    near ? ", did you mean " + *near + "?" : ""))
-                .with_hint("compressions: gzip, zstd, uncompressed");
+                .with_hint("compressions: gzip, zstd, estargz, uncompressed");
         }
     }
     if (const auto found = attrs.find("compression-level"); found != attrs.end()) {
@@ -112,8 +118,9 @@ Result<> read_compression(const Attrs& attrs, PackOptions& pack) {
         // 0 means the least there is: gzip members of stored blocks would only be larger.
         pack.level = std::max<int>(1, static_cast<int>(*level));
     }
-    if (pack.compression == LayerCompression::zstd && !pack.oci_media_types) {
-        return Error(bad_input("compression=zstd needs OCI media types"))
+    const bool oci_only = pack.compression == LayerCompression::zstd || pack.compression == LayerCompression::estargz;
+    if (oci_only && !pack.oci_media_types) {
+        return Error(bad_input("compression={} needs OCI media types", attrs.at("compression")))
             .with_hint("leave out oci-mediatypes=false, or use compression=gzip");
     }
     return {};
@@ -189,6 +196,13 @@ Result<> read_image_attrs(const Attrs& attrs, ExportOptions& options, const std:
     TRY(read_bool(attrs, "attestation-inline", options.attestation_inline));
     TRY(read_bool(attrs, "force-compression", options.pack.force_compression));
     TRY(read_bool(attrs, "rewrite-timestamp", options.pack.rewrite_timestamp));
+    TRY(read_bool(attrs, "prefer-nondist-layers", options.pack.prefer_foreign_layers));
+    TRY(read_flag(attrs, "name-canonical", options.name_canonical));
+    TRY(read_flag(attrs, "danging-name-empty-only", options.dangling_only));
+    if (const auto found = attrs.find("dangling-name-prefix"); found != attrs.end() && !found->second.empty()) {
+        options.dangling_prefix =
+            TRY_CONTEXT(oci::Reference::parse_untagged(found->second), "dangling-name-prefix").repository();
+    }
     TRY(read_flag(attrs, "push", options.push));
     TRY(read_flag(attrs, "push-by-digest", options.push_by_digest));
     TRY(read_flag(attrs, "registry.insecure", options.insecure_registry));
@@ -220,7 +234,7 @@ Result<> read_image_attrs(const Attrs& attrs, ExportOptions& options, const std:
 }  // namespace
 
 Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& attrs, std::string_view dest,
-                                           const std::vector<std::string>& tags) {
+                                           const std::vector<std::string>& tags, UnknownAttribute unknown) {
     ExportOptions options;
     options.type = TRY(parse_type(type));
     options.dest = dest;
@@ -230,6 +244,10 @@ Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& a
         options.type == ExportType::image || options.type == ExportType::oci || options.type == ExportType::docker;
     for (const auto& [key, value] : attrs) {
         if (std::ranges::find(known, key) != known.end() || (is_image && key.starts_with("annotation"))) continue;
+        if (unknown == UnknownAttribute::keep) {
+            if (is_image) options.metadata[key] = value;
+            continue;
+        }
         const auto near = nearest(key, known);
         auto error = bad_input("unknown output attribute {} of type={}{}", cooper::quoted(key), type,
                                near ? ", did you mean " + *near + "?" : "");
@@ -244,9 +262,12 @@ Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& a
         }
         options.epoch_seconds = *seconds;
     }
-    if (const auto found = attrs.find("mode"); found != attrs.end() && found->second != "copy") {
-        return Error(bad_input("mode {} is not supported", cooper::quoted(found->second)))
-            .with_hint("mode=copy leaves other files of the destination alone; empty the directory yourself");
+    if (const auto found = attrs.find("mode"); found != attrs.end() && options.type == ExportType::local) {
+        options.delete_others = found->second == "delete";
+        if (!options.delete_others && found->second != "copy") {
+            return Error(bad_input("mode {} is not supported", cooper::quoted(found->second)))
+                .with_hint("mode=copy leaves other files of the destination alone, mode=delete removes them");
+        }
     }
     if (const auto found = attrs.find("platform-split"); found != attrs.end()) {
         options.platform_split = TRY(parse_bool("platform-split", found->second));

@@ -2,6 +2,7 @@
 
 #include "base/text.hpp"
 #include "base/work_pool.hpp"
+#include "codec/estargz.hpp"
 #include "codec/pipeline.hpp"
 #include "exporter/detail/layer_stream.hpp"
 #include "exporter/image_history.hpp"
@@ -24,6 +25,8 @@ codec::Compression codec_of(LayerCompression compression) {
             return codec::Compression::gzip;
         case LayerCompression::zstd:
             return codec::Compression::zstd;
+        case LayerCompression::estargz:
+            return codec::Compression::gzip;
     }
     UNREACHABLE();
 }
@@ -36,6 +39,8 @@ oci::Packing packing_of(LayerCompression compression) {
             return oci::Packing::gzip;
         case LayerCompression::zstd:
             return oci::Packing::zstd;
+        case LayerCompression::estargz:
+            return oci::Packing::gzip;
     }
     UNREACHABLE();
 }
@@ -48,6 +53,8 @@ std::string_view plain_name(LayerCompression compression) {
             return "gzip";
         case LayerCompression::zstd:
             return "zstd";
+        case LayerCompression::estargz:
+            return "estargz";
     }
     UNREACHABLE();
 }
@@ -69,6 +76,19 @@ oci::Descriptor layer_blob(LayerCompression compression, const Digest& digest, s
     blob.digest = digest;
     blob.size = size;
     return blob;
+}
+
+void add_estargz_facts(oci::Descriptor& blob, const Digest& toc, std::uint64_t plain_bytes) {
+    blob.annotations[std::string(codec::kEstargzTocAnnotation)] = toc.to_string();
+    blob.annotations[std::string(codec::kEstargzSizeAnnotation)] = std::to_string(plain_bytes);
+}
+
+// The same layer as one that may be pushed.
+std::string ordinary(std::string media_type) {
+    for (const std::string_view word : {"nondistributable.", "foreign."}) {
+        if (const auto at = media_type.find(word); at != std::string::npos) media_type.erase(at, word.size());
+    }
+    return media_type;
 }
 
 // A row that appears when work begins and is completed when it succeeds.
@@ -116,7 +136,9 @@ Result<PackedLayer> Packer::pack_layer(const Job& job, store::LayerId id, LayerP
                           .blob = record.lazy->blob,
                           .reference = record.lazy->reference};
         if (TRY(obtainable(layer))) {
-            const bool fits = oci::packing_of(layer.blob.media_type) == packing_of(job.options.compression);
+            const bool fits = oci::packing_of(layer.blob.media_type) == packing_of(job.options.compression) &&
+                              (job.options.compression != LayerCompression::estargz ||
+                               layer.blob.annotations.contains(std::string(codec::kEstargzTocAnnotation)));
             if (!job.options.force_compression || fits) return layer;
             return TRY_CONTEXT(transcode_layer(job, layer), "compress layer {} anew", layer.blob.digest.to_string());
         }
@@ -129,6 +151,13 @@ Result<PackedLayer> Packer::pack_layer(const Job& job, store::LayerId id, LayerP
 Result<PackedLayer> Packer::make_layer(const Job& job, const store::LayerRecord& record,
                                        std::optional<std::int64_t> rewrite_epoch) {
     const LayerCompression compression = job.options.compression;
+    if (compression == LayerCompression::estargz) {
+        const auto known = rewrite_epoch ? std::nullopt : TRY(known_estargz(job, record.id));
+        if (known) return *known;
+        const auto tar = detail::read_layer_stream(
+            store_.layer_path(record.id), {.epoch_s = rewrite_epoch, .epoch_use = layer::EpochUse::clamp}, job.stop);
+        return make_estargz(job, record.id, *tar, rewrite_epoch ? Remember::no : Remember::yes);
+    }
     const std::string key = key_of(job.options);
     if (!rewrite_epoch && record.info.diff_id) {
         for (const auto& known : TRY(store_.layer_blobs(record.id))) {
@@ -156,7 +185,10 @@ Result<PackedLayer> Packer::make_layer(const Job& job, const store::LayerRecord&
                       .blob = layer_blob(compression, facts.digest, facts.size),
                       .reference = {}};
     // A layer that was unpacked from somebody else's tar has another diff id than ours; this one is not its own.
-    if (rewrite_epoch || (record.info.diff_id && *record.info.diff_id != facts.diff_id)) return layer;
+    if (rewrite_epoch || (record.info.diff_id && *record.info.diff_id != facts.diff_id)) {
+        layer.of_image = kept;
+        return layer;
+    }
     if (!record.info.diff_id) TRY(store_.set_diff_id(record.id, facts.diff_id));
     TRY(store_.add_layer_blob(
         record.id,
@@ -170,6 +202,11 @@ Result<PackedLayer> Packer::make_layer(const Job& job, const store::LayerRecord&
 // From the blob it was pulled as, so that its diff id stays.
 Result<PackedLayer> Packer::transcode_layer(const Job& job, const PackedLayer& pulled) {
     const std::string key = key_of(job.options);
+    if (job.options.compression == LayerCompression::estargz) {
+        if (const auto known = TRY(known_estargz(job, pulled.layer))) return *known;
+        const auto plain = TRY(codec::decompress_any(TRY(open_layer(pulled, job.stop))));
+        return make_estargz(job, pulled.layer, *plain.source, Remember::yes);
+    }
     for (const auto& known : TRY(store_.layer_blobs(pulled.layer))) {
         PackedLayer layer{.layer = pulled.layer, .diff_id = pulled.diff_id, .blob = known.blob, .reference = {}};
         if (known.compression == key && TRY(obtainable(layer))) return layer;
@@ -190,6 +227,48 @@ Result<PackedLayer> Packer::transcode_layer(const Job& job, const PackedLayer& p
                       .blob = layer_blob(job.options.compression, facts.digest, facts.size),
                       .reference = {}};
     TRY(store_.add_layer_blob(pulled.layer, {.compression = key, .blob = layer.blob}));
+    return layer;
+}
+
+// Its diff id and the digest of its table are remembered as blobs of the layer as well, which nobody will look for.
+Result<std::optional<PackedLayer>> Packer::known_estargz(const Job& job, store::LayerId id) {
+    const std::string key = key_of(job.options);
+    PackedLayer layer{.layer = id, .diff_id = {}, .blob = {}, .reference = {}};
+    std::optional<Digest> toc;
+    std::uint64_t plain_bytes = 0;
+    for (const auto& known : TRY(store_.layer_blobs(id))) {
+        if (known.compression == key) layer.blob = known.blob;
+        if (known.compression == key + " toc") toc = known.blob.digest;
+        if (known.compression != key + " tar") continue;
+        layer.diff_id = known.blob.digest;
+        plain_bytes = known.blob.size;
+    }
+    if (layer.blob.digest.empty() || layer.diff_id.empty() || !toc || !TRY(obtainable(layer))) return std::nullopt;
+    add_estargz_facts(layer.blob, *toc, plain_bytes);
+    return layer;
+}
+
+Result<PackedLayer> Packer::make_estargz(const Job& job, store::LayerId id, ByteSource& tar, Remember remember) {
+    store::Ingest ingest = TRY(store_.begin_blob());
+    const auto facts =
+        TRY(codec::write_estargz(tar, ingest, job.options.level.value_or(codec::kDefaultLevel), job.threads, job.stop));
+    TRY(std::move(ingest).commit(facts.blob.digest));
+    PackedLayer layer{.layer = id,
+                      .diff_id = facts.blob.diff_id,
+                      .blob = layer_blob(LayerCompression::estargz, facts.blob.digest, facts.blob.size),
+                      .reference = {}};
+    layer.of_image = remember == Remember::no;
+    if (remember == Remember::yes) {
+        const std::string key = key_of(job.options);
+        store::LayerBlob known{.compression = key, .blob = layer.blob};
+        TRY(store_.add_layer_blob(id, known));
+        known = {.compression = key + " tar",
+                 .blob = layer_blob(LayerCompression::none, facts.blob.diff_id, facts.blob.uncompressed_size)};
+        TRY(store_.add_layer_blob(id, known));
+        known = {.compression = key + " toc", .blob = layer_blob(LayerCompression::none, facts.toc, 0)};
+        TRY(store_.add_layer_blob(id, known));
+    }
+    add_estargz_facts(layer.blob, facts.toc, facts.blob.uncompressed_size);
     return layer;
 }
 
@@ -250,9 +329,12 @@ Result<PackedImage> Packer::assemble(PackedImage image, const PackOptions& optio
     manifest.media_type = oci::manifest_media_type(family);
     manifest.annotations = options.annotations;
     for (auto& layer : image.layers) {
+        if (!options.prefer_foreign_layers) layer.blob.media_type = ordinary(layer.blob.media_type);
         layer.blob.media_type = std::string(oci::to_family(layer.blob.media_type, family));
         if (!options.oci_media_types) layer.blob.annotations.clear();
         manifest.layers.push_back(layer.blob);
+        // The urls stay with the layer: it is fetched from there.
+        if (!oci::is_foreign_layer(layer.blob.media_type)) manifest.layers.back().urls.clear();
     }
     image.config = TRY(store_.put_blob(image.config_bytes, std::string(oci::config_media_type(family))));
     manifest.config = image.config;
@@ -389,7 +471,8 @@ Result<std::unique_ptr<ByteSource>> Packer::open_layer(const PackedLayer& layer,
         return detail::verified(std::move(source), layer.blob);
     }
     if (TRY(is_virtual(layer))) {
-        return detail::verified(detail::read_layer_stream(store_.layer_path(layer.layer), stop), layer.blob);
+        return detail::verified(detail::read_layer_stream(store_.layer_path(layer.layer), layer::DiffOptions{}, stop),
+                                layer.blob);
     }
     return fail(Code::not_found, Blame::world, "the blob {} of a layer is not in the store any more",
                 layer.blob.digest.to_string())
@@ -425,6 +508,12 @@ store::ImageRecord Packer::record_of(const PackedImage& image) {
     return record;
 }
 
-std::vector<Digest> Packer::blobs_of(const PackedImage& image) { return {image.manifest.digest, image.config.digest}; }
+std::vector<Digest> Packer::blobs_of(const PackedImage& image) {
+    std::vector<Digest> blobs{image.manifest.digest, image.config.digest};
+    for (const auto& layer : image.layers) {
+        if (layer.of_image) blobs.push_back(layer.blob.digest);
+    }
+    return blobs;
+}
 
 }  // namespace cooper::exporter

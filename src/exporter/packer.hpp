@@ -23,13 +23,17 @@
 
 namespace cooper::exporter {
 
-enum class LayerCompression : std::uint8_t { none, gzip, zstd };
+// estargz: gzip that is also read file by file. Its tar has a table in it, so that such a layer has a diff id of its
+// own.
+enum class LayerCompression : std::uint8_t { none, gzip, zstd, estargz };
 
 struct PackOptions {
     LayerCompression compression = LayerCompression::gzip;
     std::optional<int> level;        // gzip 1 … 9, zstd 1 … 22; nullopt = the default of the format
     bool force_compression = false;  // also for pulled layers
     bool oci_media_types = true;     // else Docker's
+    // Layers that say where they can be had stay so, and are not pushed; else they become ordinary ones.
+    bool prefer_foreign_layers = false;
     // File times later than the epoch become the epoch, in all layers above the base image's.
     bool rewrite_timestamp = false;
     oci::Annotations annotations;             // of the manifest
@@ -50,6 +54,7 @@ struct PackedLayer {
     Digest diff_id;
     oci::Descriptor blob;
     std::string reference;  // where the blob can be had when it is not in the store; empty = made or kept here
+    bool of_image = false;  // the blob was made for this image and is not known to be the layer's
 };
 
 struct PackedImage {
@@ -102,10 +107,13 @@ public:
 private:
     struct Job;
     enum class LayerPlace : std::uint8_t { of_base, above_base };
+    enum class Remember : std::uint8_t { no, yes };
     Result<PackedLayer> pack_layer(const Job& job, store::LayerId id, LayerPlace place);
     Result<PackedLayer> make_layer(const Job& job, const store::LayerRecord& record,
                                    std::optional<std::int64_t> rewrite_epoch);
     Result<PackedLayer> transcode_layer(const Job& job, const PackedLayer& pulled);
+    Result<std::optional<PackedLayer>> known_estargz(const Job& job, store::LayerId id);
+    Result<PackedLayer> make_estargz(const Job& job, store::LayerId id, ByteSource& tar, Remember remember);
     Result<std::vector<PackedLayer>> pack_layers(Job job, const store::Chain& chain);
     Result<> fill_config(const ImageResult& image, const std::vector<PackedLayer>& layers, oci::ImageConfig& config);
     Result<PackedImage> assemble(PackedImage image, const PackOptions& options, VertexProgress& progress);

@@ -21,8 +21,13 @@ struct Pushing {
     const Stop& stop;
 };
 
+// Under which the store remembers a repository of a registry that was given the blob.
+std::string pushed_key(const oci::Reference& target, const PackedLayer& layer) {
+    return fmt::format("pushed {} {}", target.domain(), layer.blob.digest.to_string());
+}
+
 // Repositories on the same host that have (or are about to have) the blob.
-std::vector<std::string> mount_sources(const PackedLayer& layer, const oci::Reference& target,
+std::vector<std::string> mount_sources(store::Store& store, const PackedLayer& layer, const oci::Reference& target,
                                        const std::vector<oci::Reference>& done) {
     std::vector<std::string> paths;
     const auto add = [&](const oci::Reference& other) {
@@ -32,6 +37,9 @@ std::vector<std::string> mount_sources(const PackedLayer& layer, const oci::Refe
     for (const auto& other : done) add(other);
     if (!layer.reference.empty()) {
         if (const auto origin = oci::Reference::parse_normalized(layer.reference)) add(*origin);
+    }
+    if (const auto known = store.fact(pushed_key(target, layer)); known && known->has_value()) {
+        if (const auto other = oci::Reference::parse_normalized((*known)->value)) add(*other);
     }
     return paths;
 }
@@ -48,6 +56,7 @@ Result<> push_layer(const Pushing& pushing, const PackedLayer& layer, const oci:
         pushing.progress.status(id, id, static_cast<std::int64_t>(sent), size, false);
     };
     const registry::Pushed how = TRY(pushing.registry.push_blob(repository, push, pushing.stop));
+    static_cast<void>(pushing.packer.store().set_fact(pushed_key(repository, layer), repository.repository()));
     if (how == registry::Pushed::existed) {
         pushing.progress.status(id, id + " already exists", 0, 0, true);
     } else {
@@ -64,7 +73,7 @@ Result<> push_blobs(const Pushing& pushing, const oci::Reference& repository, co
         if (seen.insert(layer.blob.digest).second) layers.push_back(&layer);
     }
     return parallel_for(layers.size(), kParallelBlobs, [&](std::size_t i) -> Result<> {
-        return push_layer(pushing, *layers[i], repository, mount_sources(*layers[i], repository, done));
+        return push_layer(pushing, *layers[i], repository, mount_sources(pushing.packer.store(), *layers[i], repository, done));
     });
 }
 

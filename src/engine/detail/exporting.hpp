@@ -31,7 +31,11 @@ struct LocalJob::Exporting {
         return {result.refs.begin(), result.refs.end()};
     }
     [[nodiscard]] std::string metadata(const std::string& key, const std::string& platform) const {
-        auto found = result.metadata.find(platform.empty() ? key : key + "/" + platform);
+        const std::string full = platform.empty() ? key : key + "/" + platform;
+        for (const auto& name : {full, key}) {
+            if (const auto said = options.metadata.find(name); said != options.metadata.end()) return said->second;
+        }
+        auto found = result.metadata.find(full);
         if (found == result.metadata.end()) found = result.metadata.find(key);
         return found == result.metadata.end() ? std::string() : found->second;
     }

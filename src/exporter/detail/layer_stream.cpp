@@ -22,8 +22,10 @@ constexpr std::size_t kQueuedPieces = 4;
 // Turns the writer of a tar into something that can be read: a bounded queue between two threads.
 class LayerSource final : public ByteSource {
 public:
-    LayerSource(std::string layer_path, const Stop& stop)
-        : queue_(state_), outer_stop_(stop), layer_path_(std::move(layer_path)), thread_([this] { run(); }) {}
+    LayerSource(std::string layer_path, const layer::DiffOptions& options, const Stop& stop)
+        : queue_(state_), outer_stop_(stop), layer_path_(std::move(layer_path)), options_(options), thread_([this] {
+              run();
+          }) {}
     LayerSource(const LayerSource&) = delete;
     LayerSource& operator=(const LayerSource&) = delete;
     ~LayerSource() override {
@@ -77,7 +79,7 @@ private:
     };
 
     void run() noexcept {
-        Result<> done = write_layer_stream(layer_path_, queue_, layer::DiffOptions{}, outer_stop_);
+        Result<> done = write_layer_stream(layer_path_, queue_, options_, outer_stop_);
         auto state = state_.lock();
         state->ended = true;
         if (!done) state->error = done.error();
@@ -88,6 +90,7 @@ private:
     Queue queue_;
     Stop outer_stop_;
     std::string layer_path_;
+    const layer::DiffOptions options_;
     Bytes current_;
     std::size_t at_ = 0;
     std::jthread thread_;  // last: starts when all else is there, joined first
@@ -114,8 +117,9 @@ Result<> write_layer_stream(const std::string& layer_path, ByteSink& out, const 
     return tar.finish();
 }
 
-std::unique_ptr<ByteSource> read_layer_stream(std::string layer_path, const Stop& stop) {
-    return std::make_unique<LayerSource>(std::move(layer_path), stop);
+std::unique_ptr<ByteSource> read_layer_stream(std::string layer_path, const layer::DiffOptions& options,
+                                              const Stop& stop) {
+    return std::make_unique<LayerSource>(std::move(layer_path), options, stop);
 }
 
 std::unique_ptr<ByteSource> verified(std::unique_ptr<ByteSource> source, const oci::Descriptor& blob) {

@@ -15,7 +15,8 @@ namespace cooper::exporter::detail {
 [[nodiscard]] Result<> write_layer_stream(const std::string& layer_path, ByteSink& out,
                                           const layer::DiffOptions& options, const Stop& stop);
 // The same from a thread of its own; destroying it ends the thread.
-[[nodiscard]] std::unique_ptr<ByteSource> read_layer_stream(std::string layer_path, const Stop& stop);
+[[nodiscard]] std::unique_ptr<ByteSource> read_layer_stream(std::string layer_path, const layer::DiffOptions& options,
+                                                            const Stop& stop);
 // Fails where the stream ends (or gets too long) when it is not what blob says.
 [[nodiscard]] std::unique_ptr<ByteSource> verified(std::unique_ptr<ByteSource> source, const oci::Descriptor& blob);
 
