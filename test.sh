@@ -24,6 +24,7 @@ if [ -z "$fast" ]; then
     if tools/peer/fetch.sh sid >/dev/null; then
         tests/differential/run.py --cooper build/dev/bin/cooper || failed=1
         tests/interop/cache.sh build/dev/bin/cooper || failed=1
+        tests/interop/handover.sh build/dev/bin/cooper || failed=1
     else
         echo "without Debian's dockerd: not compared with BuildKit" >&2
     fi

@@ -16,7 +16,7 @@ namespace {
 struct Names {
     std::vector<std::string> names;
     std::string first, second, file, progress, platform, format;
-    bool force = false, quiet = false, all = false, full = false;
+    bool force = false, quiet = false, all = false, full = false, docker = false;
 };
 
 // REPOSITORY and TAG of a stored name.
@@ -133,7 +133,18 @@ Action setup_save(CLI::App& app) {
     auto flags = std::make_shared<Names>();
     app.add_option("IMAGE", flags->names, "Images to write")->required();
     app.add_option("-o,--output", flags->file, "File [standard output]")->type_name("FILE");
+    app.add_flag("--docker", flags->docker,
+                 "Into Docker's daemon instead ($DOCKER_HOST), which gets only what it lacks");
     return [flags](Session& session) -> Result<int> {
+        if (flags->docker) {
+            if (!flags->file.empty()) return bad_input("--docker and --output exclude each other");
+            const auto engine = TRY(session.open_engine());
+            for (const auto& row : TRY(engine->hand_over_images(flags->names, "", session.stop))) {
+                fmt::print("{}: {} of {} layers were there, {} bytes sent\n", row.name, row.layers - row.layers_sent,
+                           row.layers, row.bytes_sent);
+            }
+            return 0;
+        }
         if (flags->file.empty() && ::isatty(STDOUT_FILENO) == 1) {
             return bad_input("a tar is not for a terminal").with_hint("use -o FILE or redirect standard output");
         }
@@ -216,7 +227,8 @@ std::vector<Command> image_commands() {
         {"push", "Send an image to its registry", "  cooper push registry.example.com/shop/api:1.2\n", setup_push,
          false},
         {"save", "Write images to a tar that docker, podman and skopeo read",
-         "  cooper save -o api.tar shop/api\n  cooper save shop/api | docker load\n", setup_save, false},
+         "  cooper save -o api.tar shop/api\n  cooper save shop/api | docker load\n  cooper save --docker shop/api\n",
+         setup_save, false},
         {"load", "Read images from such a tar", "  cooper load -i api.tar\n", setup_load, false},
         {"inspect", "Show an image's configuration as JSON", "  cooper inspect shop/api\n", setup_inspect, false},
         {"history", "Show the steps that made an image", "  cooper history shop/api\n", setup_history, false},

@@ -118,6 +118,15 @@ public:
     virtual Result<oci::Descriptor> push_image(const std::string& name, ProgressSink& progress, Stop stop) = 0;
     // Writes a tar that docker load, podman and skopeo read (OCI layout plus manifest.json).
     virtual Result<> save_images(const std::vector<std::string>& names, int out_fd, Stop stop) = 0;
+    // Into the daemon at this address (see DockerDaemon), which is sent only what it lacks.
+    struct HandOverRow {
+        std::string name;
+        std::uint64_t layers = 0;
+        std::uint64_t layers_sent = 0;
+        std::uint64_t bytes_sent = 0;
+    };
+    virtual Result<std::vector<HandOverRow>> hand_over_images(const std::vector<std::string>& names,
+                                                              const std::string& daemon, Stop stop) = 0;
     // Reads an OCI or docker archive; returns the names (or ids) that are there now.
     virtual Result<std::vector<std::string>> load_images(int in_fd, Stop stop) = 0;
     // A JSON document about the image, as docker image inspect prints one element.

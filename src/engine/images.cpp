@@ -1,5 +1,6 @@
 // Images of the store: listing, naming, removing, moving in and out.
 #include "base/text.hpp"
+#include "engine/handover.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/recorder.hpp"
 #include "exporter/archive.hpp"
@@ -208,6 +209,26 @@ Result<> LocalEngine::save_images(const std::vector<std::string>& names, int out
         images.push_back(std::move(one));
     }
     return exporter::write_archive(packer_, images, exporter::ArchiveFormat::docker, out_fd, progress, stop);
+}
+
+Result<std::vector<Engine::HandOverRow>> LocalEngine::hand_over_images(const std::vector<std::string>& names,
+                                                                       const std::string& daemon, Stop stop) {
+    DockerDaemon docker = TRY(DockerDaemon::at(http_, daemon));
+    std::vector<HandOverRow> rows;
+    for (const auto& name : names) {
+        const store::ImageRecord image = TRY(find_image(name));
+        exporter::ArchiveImage one{.image = TRY(exporter::open_result(packer_, image)), .names = {}};
+        if (const auto reference = oci::Reference::parse_normalized(name);
+            reference && reference->canonical() == image.name) {
+            one.names = {image.name};
+        }
+        const HandedOver done = TRY_CONTEXT(docker.take(packer_, one, stop), "{}", name);
+        rows.push_back({.name = one.names.empty() ? id_of(image).to_string() : name,
+                        .layers = done.layers,
+                        .layers_sent = done.layers_sent,
+                        .bytes_sent = done.bytes_sent});
+    }
+    return rows;
 }
 
 Result<std::vector<std::string>> LocalEngine::load_images(int in_fd, Stop stop) {

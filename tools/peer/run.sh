@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Runs the peer's dockerd (see fetch.sh) in mount and process namespaces of its own, below one state directory.
 #
-#   tools/peer/run.sh start [--suite SUITE] [--state DIR] [--net own|here]    prints the socket's address for DOCKER_HOST
+#   tools/peer/run.sh start [--suite SUITE] [--state DIR] [--net own|here] [--images containerd|layers]
+#                                                                             prints the socket's address for DOCKER_HOST
 #   tools/peer/run.sh stop [--state DIR]                                      ends it; the state is kept
 #   tools/peer/run.sh docker|buildx|nsenter [--state DIR] [ARGS…]             its clients; a program in its network
 #
 # --state defaults to $COOPER_PEER/state (~/.cache/cooper/peer/state). With --net=own (the default) it has a network
 # namespace of its own, with loopback and its bridge. With --net=here it stays in the caller's and makes no bridge, so
-# that steps need --network=none or host.
+# that steps need --network=none or host. --images says where it keeps them.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 peer=${COOPER_PEER:-${XDG_CACHE_HOME:-$HOME/.cache}/cooper/peer}
 suite=trixie
 state=$peer/state
 net=own
+images=containerd
 command=${1:-}
 [ $# -eq 0 ] || shift
 while [ $# -gt 0 ]; do
@@ -21,6 +23,7 @@ while [ $# -gt 0 ]; do
         --suite) suite=$2; shift 2 ;;
         --state) state=$2; shift 2 ;;
         --net) net=$2; shift 2 ;;
+        --images) images=$2; shift 2 ;;
         *) break ;;
     esac
 done
@@ -62,7 +65,7 @@ $([ "$net" = own ] || echo '    "bridge": "none",')
     "iptables": false,
     "ip6tables": false,
     "ip-forward": false,
-    "features": {"containerd-snapshotter": true}
+    "features": {"containerd-snapshotter": $([ "$images" = containerd ] && echo true || echo false)}
 }
 JSON
     local flags=(--mount --pid --fork --kill-child)
