@@ -2,6 +2,7 @@
 #include "cli/build_call.hpp"
 #include "cli/build_flags.hpp"
 #include "cli/command.hpp"
+#include "cli/verify_reproducible.hpp"
 #include "codec/path_match.hpp"
 #include "sys/fd.hpp"
 #include "sys/temp_dir.hpp"
@@ -27,8 +28,8 @@ struct BuildFlags {
     std::string source_policy_file, file, target, network = "default", iidfile, metadata_file, progress, context,
                                                   shm_size, cgroup_parent, memory, memory_swap;
     std::map<std::string, std::string> limits;  // by their frontend options
-    bool offline = false, frozen = false, no_cache = false, pull = false, push = false, load = false, quiet = false,
-         ignored = false;
+    bool verify_reproducible = false, offline = false, frozen = false, no_cache = false, pull = false, push = false,
+         load = false, quiet = false, ignored = false;
     std::size_t jobs = 0;
     std::string provenance, sbom;
     std::vector<std::string> attests;
@@ -283,6 +284,18 @@ Result<int> build(const BuildFlags& flags, Session& session) {
     if (const char* env = std::getenv("BUILDKIT_PROGRESS"); mode.empty() && env != nullptr) mode = env;
     const ProgressMode progress = flags.quiet ? ProgressMode::quiet : TRY(parse_progress_mode(mode));
     if (!call.request.empty()) return answer(flags, call, std::move(request), progress, session);
+    if (flags.verify_reproducible) {
+        if (!session.global.builder.empty() || !flags.tags.empty() || flags.push) {
+            return bad_input(
+                "--verify-reproducible keeps and sends nothing, and builds here: it goes without -t, "
+                "--push and --builder");
+        }
+        engine::Config config = TRY(session.config());
+        if (flags.jobs > 0) config.jobs = flags.jobs;
+        config.offline = flags.offline;
+        const std::string root = TRY(engine::choose_root(session.global.root, config));
+        return verify_reproducible(std::move(request), config, root, progress, session);
+    }
     const auto open = [&]() -> Result<std::unique_ptr<engine::Engine>> {
         engine::Config config = TRY(session.config());
         if (flags.jobs > 0) config.jobs = flags.jobs;
@@ -347,6 +360,8 @@ Action setup_build(CLI::App& app) {
     app.add_flag("--expect-cached{*}", flags->expect_cached,
                  "Fail, and say why, when a step [of these stages] is not in the cache");
     app.add_flag("--no-cache", flags->no_cache, "Run every step again");
+    app.add_flag("--verify-reproducible", flags->verify_reproducible,
+                 "Build twice, each time without cache, keep nothing, and name the first file that differs");
     app.add_option("--no-cache-filter", flags->no_cache_filter, "Run the steps of these stages again")
         ->type_name("STAGE")
         ->allow_extra_args(false);
