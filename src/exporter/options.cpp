@@ -15,9 +15,8 @@ using Attrs = std::map<std::string, std::string>;
 constexpr std::int64_t kMaxEpochSeconds = 9'000'000'000;
 
 const std::vector<std::string> kImageKeys = {
-    "annotation",    "attestation-inline", "compression",       "compression-level",
-    "force-compression", "name",               "oci-artifact",      "oci-mediatypes",
-    "rewrite-timestamp", "prefer-nondist-layers", "source-date-epoch"};
+    "annotation",   "attestation-inline", "compression",       "compression-level",     "force-compression", "name",
+    "oci-artifact", "oci-mediatypes",     "rewrite-timestamp", "prefer-nondist-layers", "source-date-epoch"};
 // One of them is misspelt in BuildKit, and so known.
 const std::vector<std::string> kStoreKeys = {
     "danging-name-empty-only", "dangling-name-prefix", "name-canonical", "push",

@@ -73,7 +73,8 @@ Result<> push_blobs(const Pushing& pushing, const oci::Reference& repository, co
         if (seen.insert(layer.blob.digest).second) layers.push_back(&layer);
     }
     return parallel_for(layers.size(), kParallelBlobs, [&](std::size_t i) -> Result<> {
-        return push_layer(pushing, *layers[i], repository, mount_sources(pushing.packer.store(), *layers[i], repository, done));
+        return push_layer(pushing, *layers[i], repository,
+                          mount_sources(pushing.packer.store(), *layers[i], repository, done));
     });
 }
 
