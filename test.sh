@@ -20,6 +20,7 @@ failed=0
 ctest --preset dev -L 'unit|house' -j "$(nproc)" || failed=1
 tests/scenario.py --cooper build/dev/bin/cooper tests/scenarios || failed=1
 tests/why_mutations.py --cooper build/dev/bin/cooper || failed=1
+tests/key_model.py --cooper build/dev/bin/cooper || failed=1
 if [ -z "$fast" ]; then
     if tools/peer/fetch.sh sid >/dev/null; then
         tests/differential/run.py --cooper build/dev/bin/cooper || failed=1

@@ -195,6 +195,7 @@ Result<Job> to_job(const BuildRequest& request) {
     std::map<std::string, std::vector<std::string>> ssh;
     for (const auto& agent : request.ssh) ssh[agent.id] = agent.paths;
     TRY(offer_values(job, std::move(files), std::move(variables), std::move(ssh)));
+    job.offer.git_modes = request.git_modes;
     job.ask = !request.call.empty();
     if (!job.ask) TRY(add_exporters(job, request));
     for (const auto& cache : request.cache_imports) TRY(add_cache_import(job, {cache.type, cache.attrs}));

@@ -25,6 +25,7 @@ constexpr std::string_view kAllStages = "*";
 struct BuildFlags {
     std::vector<std::string> tags, build_args, labels, secrets, ssh, contexts, add_hosts, outputs, allow, ulimits,
         no_cache_filter, platforms, cache_from, cache_to;
+    std::string context_modes;
     std::string source_policy_file, file, target, network = "default", iidfile, metadata_file, progress, context,
                                                   shm_size, cgroup_parent, memory, memory_swap;
     std::map<std::string, std::string> limits;  // by their frontend options
@@ -145,6 +146,7 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
         for (auto& stage : split(one, ',')) request.no_cache_filter.push_back(std::move(stage));
     }
     request.pull = flags.pull;
+    request.git_modes = flags.context_modes == "git";
     if (!flags.expect_cached.empty())
         request.expect_cached = flags.expect_cached == kAllStages ? std::string() : flags.expect_cached;
     for (const auto& one : flags.allow) {
@@ -359,6 +361,10 @@ Action setup_build(CLI::App& app) {
     // The value in braces is that of the flag alone, kAllStages.
     app.add_flag("--expect-cached{*}", flags->expect_cached,
                  "Fail, and say why, when a step [of these stages] is not in the cache");
+    app.add_option("--context-modes", flags->context_modes,
+                   "Modes of local files: files, as they are, or git, as git records them: 0644 and 0755 [files]")
+        ->check(CLI::IsMember({"files", "git"}))
+        ->type_name("WHICH");
     app.add_flag("--no-cache", flags->no_cache, "Run every step again");
     app.add_flag("--verify-reproducible", flags->verify_reproducible,
                  "Build twice, each time without cache, keep nothing, and name the first file that differs");

@@ -27,6 +27,7 @@ struct Offer {
     std::string name;                                // of the client, for the daemon's log
     std::string shared_key;                          // transfers of sessions with one key differ little
     std::map<std::string, std::string> directories;  // name → path
+    bool git_modes = false;                          // of their files: what git would record
     std::map<std::string, std::string> stores;  // "oci:NAME", "local:PATH", "export" → OCI layout; made when written to
     std::map<int, ExportTarget> exports;        // by the number of the exporter
     std::map<std::string, int> uploads;         // id of http://buildkit-session/ID → a file that is read to its end

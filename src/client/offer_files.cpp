@@ -72,9 +72,11 @@ Result<> send_directory(Shared& shared, rpc::MessageStream& call, const rpc::Met
     if (found == shared.offer.directories.end()) {
         return fail(Code::not_found, Blame::user, "no access allowed to dir {}", quoted(name));
     }
-    const filesync::LocalPatterns patterns{.include = values_of(metadata, "include-patterns"),
-                                           .exclude = values_of(metadata, "exclude-patterns"),
-                                           .follow_paths = values_of(metadata, "followpaths")};
+    const filesync::LocalPatterns patterns{
+        .include = values_of(metadata, "include-patterns"),
+        .exclude = values_of(metadata, "exclude-patterns"),
+        .follow_paths = values_of(metadata, "followpaths"),
+        .modes = shared.offer.git_modes ? snapshot::Modes::git : snapshot::Modes::as_they_are};
     const auto tree = filesync::open_local_tree(found->second, patterns);
     if (!tree) return shared.keep(tree.error().with_context(found->second));
     CallPackets packets(call);

@@ -332,6 +332,7 @@ Result<BuildResponse> Build::run() {
                   .find_session = {},
                   .entitlements = request_.allow,
                   .project = project(),
+                  .git_modes = request_.git_modes,
                   .own_credentials = true,
                   .cache_imports = std::move(cache_imports_),
                   .cache_exports = cache_exports_,

@@ -108,6 +108,7 @@ struct JobOptions {
     FindSession find_session;                   // other clients by their ids; may be empty
     std::vector<std::string> entitlements;      // what steps may be allowed: network.host, security.insecure
     std::string project;                        // what tells builds of one thing from others, to compare them
+    bool git_modes = false;                     // of directories of this process, as git would record them
     bool own_credentials = false;               // registries are asked as whoever runs this process, not as the client
     std::vector<CacheSpec> cache_imports;       // looked up before the first solve; what fails is told and left out
     std::vector<CacheSpec> cache_exports;       // written with the exports

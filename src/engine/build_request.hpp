@@ -76,6 +76,7 @@ struct BuildRequest {
     std::map<std::string, std::string> labels;
     std::map<std::string, std::string> named_contexts;
     std::vector<oci::Platform> platforms;  // empty = this machine's
+    bool git_modes = false;                // files of local contexts have the modes that git would record
     bool no_cache = false;
     std::vector<std::string> no_cache_filter;
     bool pull = false;

@@ -55,7 +55,9 @@ LocalJob::LocalJob(LocalEngine& engine, std::shared_ptr<store::Store> store, Job
       workshop_(std::make_shared<Workshop>(engine, std::move(store), options_.session, options_.find_session,
                                            options_.own_credentials ? &engine.credentials_ : nullptr)),
       notes_(std::make_shared<StepNotes>(*engine.store_, options_.ref, options_.project)),
-      job_(engine.solver().start_job({.progress = step_clock_, .cache = solver::CachePolicy::use})) {}
+      job_(engine.solver().start_job({.progress = step_clock_, .cache = solver::CachePolicy::use})) {
+    if (options_.git_modes) workshop_->use_git_modes();
+}
 
 LocalJob::~LocalJob() = default;
 

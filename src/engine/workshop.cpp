@@ -257,6 +257,8 @@ Result<solver::SharedResult> Workshop::open_local(const std::string& name,
     source::LocalOptions options;
     options.host_path = held->files->host_path();
     options.exclude = request.exclude;
+    options.modes = sent ? snapshot::Modes::as_they_are : modes_;
+    if (options.modes == snapshot::Modes::git) rules += "\nmodes of git";
     // One memory of digests per directory and rules.
     std::array<char, 4096> real{};
     const char* path = ::realpath(options.host_path.c_str(), real.data());

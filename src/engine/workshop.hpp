@@ -30,6 +30,9 @@ public:
     void add_local(const std::string& name, store::Chain chain);
     [[nodiscard]] const store::Chain* local_chain(const std::string& name) const;
 
+    // Local contexts of this process have the modes that git would record.
+    void use_git_modes() { modes_ = snapshot::Modes::git; }
+
     // The client that an attribute names ("local.session"), else the build's own.
     Result<std::shared_ptr<session::Session>> client(const std::string& session_id, const Stop& stop);
     // Of "oci-layout://": by its store and session.
@@ -108,6 +111,7 @@ private:
     exporter::Packer packer_;
     MountCaches mounts_;
     std::map<std::string, store::Chain> chains_;
+    snapshot::Modes modes_ = snapshot::Modes::as_they_are;
     Guarded<std::map<Digest, std::vector<std::shared_ptr<cachestore::CacheStore>>>> contents_;
     std::atomic<bool> lost_layers_ = false;
     Guarded<std::optional<FailedStep>> failed_step_;

@@ -106,7 +106,7 @@ Result<std::vector<std::string>> follow_links(const Tree& tree, const std::vecto
 }
 
 Result<snapshot::TreeRef> open_local_tree(const std::string& host_path, const LocalPatterns& patterns) {
-    snapshot::LiveDirOptions options{.exclude = patterns.exclude, .include = patterns.include};
+    snapshot::LiveDirOptions options{.exclude = patterns.exclude, .include = patterns.include, .modes = patterns.modes};
     if (!patterns.follow_paths.empty()) {
         const auto whole = TRY(snapshot::LiveDir::create(TRY(sys::RootedDir::open_host(host_path)), {}));
         for (std::string& pattern : TRY(follow_links(*whole, patterns.follow_paths))) {

@@ -1,7 +1,7 @@
 // A directory of the caller's as a daemon asks for it: what patterns leave of it, and what links in it lead to.
 #pragma once
 
-#include "snapshot/tree.hpp"
+#include "snapshot/live_dir.hpp"
 
 #include <string>
 #include <vector>
@@ -12,6 +12,7 @@ struct LocalPatterns {
     std::vector<std::string> include;       // empty with no follow paths: everything
     std::vector<std::string> exclude;       // as in .dockerignore
     std::vector<std::string> follow_paths;  // included, with all that symbolic links on the way lead to
+    snapshot::Modes modes = snapshot::Modes::as_they_are;
 };
 
 // Owners are 0:0, sockets are left out.

@@ -18,6 +18,7 @@ struct LiveDir::State {
     sys::RootedDir dir;
     PatternMatcher exclude;
     PatternMatcher include;
+    Modes modes = Modes::as_they_are;
     // Excluded directories that were searched for something an exception (or include pattern) brings back.
     mutable Guarded<std::unordered_map<std::string, bool>> searched;
 
@@ -83,7 +84,7 @@ public:
             if (errno == ENOENT || errno == ENAMETOOLONG) return std::optional<Node>();
             return fail_errno(errno, shown(name));
         }
-        const Node node = own(st);
+        const Node node = own(*state_, st);
         if (node.kind == Kind::socket || !visible(name, node.kind)) return std::optional<Node>();
         return std::optional<Node>(node);
     }
@@ -93,7 +94,7 @@ public:
         if (::fstatat(fd_.get(), entry.name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
             return fail_errno(errno, shown(entry.name));
         }
-        return own(st);
+        return own(*state_, st);
     }
 
     [[nodiscard]] Result<DirectoryRef> open_dir(const std::string& name) const override {
@@ -121,10 +122,12 @@ public:
     [[nodiscard]] int link_fd(const Node& /*node*/) const override { return -1; }
     [[nodiscard]] std::uint64_t link_domain(const Node& node) const override { return node.device; }
 
-    static Node own(const struct stat& st) {
+    static Node own(const LiveDir::State& state, const struct stat& st) {
         Node node = node_from_stat(st);
         node.uid = 0;
         node.gid = 0;
+        if (state.modes == Modes::git && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+            node.mode = S_ISDIR(st.st_mode) || (st.st_mode & S_IXUSR) != 0 ? 0755 : 0644;
         return node;
     }
 
@@ -181,7 +184,7 @@ private:
         std::string path = relative(name);
         Matched matched;
         if (state_->filters()) passes(path, matched);
-        return std::make_shared<const LiveDirectory>(state_, std::move(fd), own(st), std::move(path),
+        return std::make_shared<const LiveDirectory>(state_, std::move(fd), own(*state_, st), std::move(path),
                                                      std::move(matched));
     }
 
@@ -199,6 +202,7 @@ LiveDir::~LiveDir() = default;
 Result<std::shared_ptr<const LiveDir>> LiveDir::create(sys::RootedDir dir, const LiveDirOptions& options) {
     auto state = std::make_shared<State>();
     state->dir = std::move(dir);
+    state->modes = options.modes;
     state->exclude = TRY_CONTEXT(PatternMatcher::create(options.exclude), "exclude patterns");
     state->include = TRY_CONTEXT(PatternMatcher::create(options.include), "include patterns");
     return std::shared_ptr<const LiveDir>(new LiveDir(std::move(state)));
@@ -209,8 +213,8 @@ Result<DirectoryRef> LiveDir::root() const {
     if (!fd.valid()) return fail_errno(errno, "open build context");
     struct stat st{};
     if (::fstat(fd.get(), &st) != 0) return fail_errno(errno, "open build context");
-    return DirectoryRef(
-        std::make_shared<LiveDirectory>(state_, std::move(fd), LiveDirectory::own(st), std::string(), Matched()));
+    return DirectoryRef(std::make_shared<LiveDirectory>(state_, std::move(fd), LiveDirectory::own(*state_, st),
+                                                        std::string(), Matched()));
 }
 
 }  // namespace cooper::snapshot

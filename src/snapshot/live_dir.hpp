@@ -8,9 +8,13 @@
 
 namespace cooper::snapshot {
 
+// git: what git would record of them. Files are 0755 when their owner may run them, else 0644; directories are 0755.
+enum class Modes : std::uint8_t { as_they_are, git };
+
 struct LiveDirOptions {
     std::vector<std::string> exclude;
     std::vector<std::string> include;  // empty = all
+    Modes modes = Modes::as_they_are;
 };
 
 class LiveDir final : public Tree {

@@ -56,7 +56,8 @@ Result<std::unique_ptr<LocalContext>> LocalContext::open(const LocalOptions& opt
     std::unique_ptr<LocalContext> context(new LocalContext());
     context->stat_cache_file_ = options.stat_cache_file;
     context->key_ = fmt::format("live {}:{} {}", st.st_dev, st.st_ino, options.host_path);
-    snapshot::LiveDirOptions filters{.exclude = options.exclude, .include = options.include};
+    if (options.modes == snapshot::Modes::git) context->key_ += " modes of git";
+    snapshot::LiveDirOptions filters{.exclude = options.exclude, .include = options.include, .modes = options.modes};
     if (!options.include.empty() && !options.follow_paths.empty()) {
         sys::RootedDir again = TRY(sys::RootedDir::open_host(options.host_path));
         const snapshot::TreeRef all = TRY(snapshot::LiveDir::create(std::move(again), {.exclude = options.exclude}));

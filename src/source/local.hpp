@@ -17,7 +17,8 @@ struct LocalOptions {
     std::vector<std::string> exclude;  // patterns as read_ignore_file gives them
     std::vector<std::string> include;
     std::vector<std::string> follow_paths;  // with include only: links among these are followed into include patterns
-    std::string stat_cache_file;            // where digests are remembered; empty = nowhere
+    snapshot::Modes modes = snapshot::Modes::as_they_are;
+    std::string stat_cache_file;  // where digests are remembered; empty = nowhere
     std::size_t threads = 2;
 };
 
