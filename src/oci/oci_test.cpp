@@ -4,6 +4,7 @@
 #include "oci/platform.hpp"
 #include "oci/reference.hpp"
 
+#include <array>
 #include <gtest/gtest.h>
 
 namespace cooper::oci {
@@ -79,6 +80,76 @@ TEST(Platform, ParsesAndNormalises) {
     EXPECT_FALSE(parse_platform("a/b/c/d"));
     EXPECT_FALSE(parse_platform("linux//v7"));
     EXPECT_FALSE(parse_platform(""));
+}
+
+// As containerd's platforms package has it.
+TEST(Platform, TableOfNames) {
+    struct Row {
+        std::string_view written;
+        std::string_view meant;
+    };
+    constexpr std::array kRows{
+        Row{"linux/i386", "linux/386"},
+        Row{"linux/x86-64", "linux/amd64"},
+        Row{"LINUX/AMD64", "linux/amd64"},
+        Row{"linux/amd64/v2", "linux/amd64/v2"},
+        Row{"linux/amd64/v3", "linux/amd64/v3"},
+        Row{"linux/arm64/8", "linux/arm64"},
+        Row{"linux/arm64/v9", "linux/arm64/v9"},
+        Row{"linux/armhf", "linux/arm/v7"},
+        Row{"linux/armel", "linux/arm/v6"},
+        Row{"linux/arm/5", "linux/arm/v5"},
+        Row{"linux/arm/7", "linux/arm/v7"},
+        Row{"linux/arm/v8", "linux/arm/v8"},
+        Row{"armhf", "linux/arm/v7"},
+        Row{"aarch64", "linux/arm64"},
+        Row{"x86_64", "linux/amd64"},
+        Row{"riscv64", "linux/riscv64"},
+        Row{"s390x", "linux/s390x"},
+        Row{"ppc64le", "linux/ppc64le"},
+        Row{"mips64le", "linux/mips64le"},
+        Row{"macOS/arm64", "darwin/arm64"},
+        Row{"freebsd/amd64", "freebsd/amd64"},
+        Row{"wasip1/wasm", "wasip1/wasm"},
+    };
+    for (const auto& [written, meant] : kRows) {
+        const auto platform = parse_platform(written);
+        ASSERT_TRUE(platform) << written;
+        EXPECT_EQ(format_platform(*platform), meant) << written;
+        EXPECT_EQ(normalize(*platform), *platform) << written;
+    }
+}
+
+// The best of what an index offers, for who wants something.
+TEST(Platform, TableOfFallbacks) {
+    struct Row {
+        std::string_view wanted;
+        std::vector<std::string_view> best_first;
+        std::vector<std::string_view> never;
+    };
+    const std::vector<Row> rows{
+        {"linux/arm/v7", {"linux/arm/v7", "linux/arm/v6", "linux/arm/v5"}, {"linux/arm64", "linux/arm/v8"}},
+        {"linux/arm/v6", {"linux/arm/v6", "linux/arm/v5"}, {"linux/arm/v7", "linux/arm64"}},
+        {"linux/arm/v5", {"linux/arm/v5"}, {"linux/arm/v6", "linux/arm/v7"}},
+        {"linux/arm64", {"linux/arm64", "linux/arm/v8", "linux/arm/v7", "linux/arm/v6"}, {"linux/amd64"}},
+        {"linux/amd64/v3", {"linux/amd64/v3", "linux/amd64/v2", "linux/amd64", "linux/386"}, {"linux/amd64/v4"}},
+        {"linux/amd64", {"linux/amd64", "linux/386"}, {"linux/amd64/v2", "windows/amd64", "linux/arm64"}},
+        {"linux/386", {"linux/386"}, {"linux/amd64"}},
+        {"linux/riscv64", {"linux/riscv64"}, {"linux/riscv"}},
+    };
+    for (const auto& row : rows) {
+        int last = -1;
+        for (const auto offered : row.best_first) {
+            const auto rank = match_rank(*parse_platform(row.wanted), *parse_platform(offered));
+            ASSERT_TRUE(rank) << row.wanted << " runs " << offered;
+            EXPECT_GT(*rank, last) << row.wanted << ", " << offered;
+            last = *rank;
+        }
+        for (const auto offered : row.never) {
+            EXPECT_FALSE(match_rank(*parse_platform(row.wanted), *parse_platform(offered)))
+                << row.wanted << ", " << offered;
+        }
+    }
 }
 
 TEST(Platform, FallsBackToWhatAlsoRuns) {
