@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 
 namespace cooper::cachestore {
@@ -46,8 +47,8 @@ Result<std::shared_ptr<CacheStore>> open_client(const Spec& spec, Way way, const
     } else {
         const std::string digest = attribute(spec, "digest");
         if (digest.empty()) return bad_input("a local cache needs the digest of its manifest");
-        digests[""] = TRY(Digest::parse(digest));
     }
+    if (const std::string digest = attribute(spec, "digest"); !digest.empty()) digests[""] = TRY(Digest::parse(digest));
     for (const auto& [key, value] : spec.attrs) {
         if (key.starts_with(kDigestOf)) digests[key.substr(kDigestOf.size())] = TRY(Digest::parse(value));
     }
@@ -197,6 +198,45 @@ Result<bool> flag(const Spec& spec, const std::string& name, bool otherwise) {
     const auto parsed = frontend::parse_go_bool(value);
     if (!parsed) return bad_input("cache attribute {}={} is neither true nor false", name, quoted(value));
     return *parsed;
+}
+
+Result<std::uint64_t> byte_size(const std::string& text) {
+    double number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+    std::string unit = to_upper(text.substr(static_cast<std::size_t>(end - text.data())));
+    if (unit.ends_with('B')) unit.pop_back();
+    double base = 1000;
+    if (unit.ends_with('I')) {
+        base = 1024;
+        unit.pop_back();
+    }
+    const std::size_t power = unit.empty() ? 0 : std::string_view("KMGT").find(unit) + 1;
+    if (error != std::errc() || number < 0 || unit.size() > 1 || (power == 0) != unit.empty())
+        return bad_input("{} is no size", quoted(text)).with_hint("as in 500MB");
+    number *= std::pow(base, static_cast<double>(power));
+    if (number > 1e18) return bad_input("{} is too big", quoted(text));
+    return static_cast<std::uint64_t>(number);
+}
+
+Result<Budget> budget_of(const Spec& spec) {
+    Budget budget;
+    const std::string text = attribute(spec, "budget");
+    if (text.empty()) return budget;
+    if (const auto time = duration(text)) {
+        budget.time = *time;
+    } else if (const auto bytes = byte_size(text)) {
+        budget.bytes = *bytes;
+    } else {
+        return bad_input("a cache's budget {} is neither a size nor a duration", quoted(text))
+            .with_hint("as in 500MB or 2m");
+    }
+    return budget;
+}
+
+Result<> check_export_attributes(const Spec& spec) {
+    TRY(budget_of(spec));
+    TRY(flag(spec, "on-failure", false));
+    return {};
 }
 
 std::string process_environment(const std::string& name) {

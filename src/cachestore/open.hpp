@@ -5,8 +5,11 @@
 #include "cachestore/cache_store.hpp"
 #include "session/session.hpp"
 
+#include <chrono>
 #include <functional>
+#include <limits>
 #include <map>
+#include <optional>
 
 namespace cooper::cachestore {
 
@@ -46,6 +49,21 @@ void add_client_attributes(Spec& spec, const std::function<std::string(const std
 [[nodiscard]] std::string attribute(const Spec& spec, const std::string& name);
 // "24h", "1m30s", "250ms"; invalid_argument.
 [[nodiscard]] Result<std::chrono::milliseconds> duration(const std::string& text);
+// "500MB", "2G", "1GiB", "4096": powers of 1024 with an i, else of 1000; invalid_argument.
+[[nodiscard]] Result<std::uint64_t> byte_size(const std::string& text);
+
+// The attribute `budget` of --cache-to: how many bytes of layers a cache may hold, or how long sending them may take.
+struct Budget {
+    std::uint64_t bytes = std::numeric_limits<std::uint64_t>::max();
+    std::optional<std::chrono::milliseconds> time;
+    [[nodiscard]] bool is_limited() const {
+        return time.has_value() || bytes != std::numeric_limits<std::uint64_t>::max();
+    }
+};
+[[nodiscard]] Result<Budget> budget_of(const Spec& spec);
+// Attributes that are the same for every place; asks nobody.
+[[nodiscard]] Result<> check_export_attributes(const Spec& spec);
+
 // As Go reads it; invalid_argument.
 [[nodiscard]] Result<bool> flag(const Spec& spec, const std::string& name, bool otherwise);
 

@@ -1,4 +1,5 @@
 #include "base/text.hpp"
+#include "cachestore/open.hpp"
 #include "cli/build_call.hpp"
 #include "cli/build_flags.hpp"
 #include "cli/command.hpp"
@@ -26,6 +27,7 @@ struct BuildFlags {
     std::vector<std::string> tags, build_args, labels, secrets, ssh, contexts, add_hosts, outputs, allow, ulimits,
         no_cache_filter, platforms, cache_from, cache_to;
     std::string context_modes;
+    std::string cache_budget;
     std::string source_policy_file, file, target, network = "default", iidfile, metadata_file, progress, context,
                                                   shm_size, cgroup_parent, memory, memory_swap;
     std::map<std::string, std::string> limits;  // by their frontend options
@@ -169,7 +171,12 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     for (const auto& one : flags.ssh) request.ssh.push_back(TRY(parse_ssh(one)));
     for (const auto& one : flags.outputs) request.exports.push_back(TRY(parse_export(one)));
     for (const auto& one : flags.cache_from) request.cache_imports.push_back(TRY(parse_cache(one, CacheWay::from)));
-    for (const auto& one : flags.cache_to) request.cache_exports.push_back(TRY(parse_cache(one, CacheWay::to)));
+    for (const auto& one : flags.cache_to) {
+        request.cache_exports.push_back(TRY(parse_cache(one, CacheWay::to)));
+        engine::CacheSpec& cache = request.cache_exports.back();
+        if (!flags.cache_budget.empty()) cache.attrs.try_emplace("budget", flags.cache_budget);
+        TRY_CONTEXT(cachestore::check_export_attributes({cache.type, cache.attrs}), "--cache-to {}", quoted(one));
+    }
     for (const auto& one : flags.add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
     for (const auto& one : flags.contexts) TRY(parse_build_context(one, request.named_contexts));
     for (const auto& one : flags.platforms) TRY(parse_platforms(one, request.platforms));
@@ -358,6 +365,9 @@ Action setup_build(CLI::App& app) {
                    "Export the cache: inline, or type=registry, local, s3, gha, azblob with attributes")
         ->type_name("SPEC")
         ->allow_extra_args(false);
+    app.add_option("--cache-budget", flags->cache_budget,
+                   "Bound of what each --cache-to holds, or of the time it takes")
+        ->type_name("SIZE|DURATION");
     // The value in braces is that of the flag alone, kAllStages.
     app.add_flag("--expect-cached{*}", flags->expect_cached,
                  "Fail, and say why, when a step [of these stages] is not in the cache");

@@ -148,7 +148,13 @@ private:
         options.cache_imports = cache_imports_of(request);
         options.cache_exports = TRY(cache_exports_of(request));
         const auto job = TRY(parts_.engine.start_job(std::move(options), progress));
+        auto done = build_with(*job, request, client.get(), response, stop);
+        if (!done) job->export_after_failure();
+        return done;
+    }
 
+    Result<> build_with(engine::BuildJob& job, const v1::SolveRequest& request, const RemoteSession* client,
+                        v1::SolveResponse& response, const Stop& stop) {
         engine::SolveCall call;
         for (const auto& [name, bytes] : request.frontendinputs())
             call.inputs[name] = TRY(llb::parse_definition(bytes));
@@ -159,18 +165,17 @@ private:
             if (request.has_definition() && (call.frontend.empty() || !request.definition().empty()))
                 call.definition = TRY(llb::parse_definition(request.definition()));
             for (const auto& [key, value] : request.frontendattrs()) call.options[key] = value;
-            result = TRY(job->solve(call, stop));
+            result = TRY(job.solve(call, stop));
         } else {
             // The client is the frontend: it asks through the gateway and gives its answer there. It comes back for
             // containers and files of results until the exports are done.
-            auto conversation = std::make_shared<Conversation>(*job, call.inputs);
+            auto conversation = std::make_shared<Conversation>(job, call.inputs);
             const Conversations::Entry entry(conversations_, request.ref(), conversation);
             auto answered = conversation->wait(stop);
             conversation.reset();  // the entry waits until nobody holds it
             result = TRY(std::move(answered));
-            return finish(*job, result, request, client.get(), response, stop);
         }
-        return finish(*job, result, request, client.get(), response, stop);
+        return finish(job, result, request, client, response, stop);
     }
 
     Result<> finish(engine::BuildJob& job, const engine::FrontendResult& result, const v1::SolveRequest& request,

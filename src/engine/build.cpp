@@ -219,6 +219,10 @@ Result<> Build::prepare_caches() {
         const auto dest = cache.attrs.find("dest");
         if (cache.type != "local" || dest == cache.attrs.end()) continue;
         offers_.layouts["local:" + dest->second] = dest->second;
+        // What is there stays when a build fails.
+        if (const auto digest = session::digest_in_layout(dest->second, layout_tag(cache));
+            digest && cache.attrs.contains("on-failure"))
+            cache.attrs.try_emplace("digest", *digest);
         if (cache.attrs.contains("mounts"))
             cache.attrs.merge(TRY(session::digests_beside(dest->second, layout_tag(cache))));
     }
@@ -351,7 +355,13 @@ Result<BuildResponse> Build::run() {
     if (request_.context.kind == ContextSpec::Kind::tar_stream)
         TRY(job.unpack_tar_context(request_.context.tar_fd, stop_));
     auto solved = job.solve({.definition = {}, .frontend = "dockerfile.v0", .options = options_, .inputs = {}}, stop_);
-    if (!solved) return explain_frozen(solved.error(), request_.frozen);
+    // Caches that are wanted even of a build that fails.
+    const auto rescue = [&](const Error& error) {
+        if (const auto named = name_caches(job.export_after_failure()); !named)
+            return error.with_hint("cache of what has finished: " + named.error().to_string());
+        return error;
+    };
+    if (!solved) return explain_frozen(rescue(solved.error()), request_.frozen);
     FrontendResult result = std::move(*solved);
     if (!request_.call.empty()) {
         BuildResponse response;
@@ -366,7 +376,9 @@ Result<BuildResponse> Build::run() {
     const bool only_on_failure =
         std::all_of(exports.begin(), exports.end(), [](const auto& e) { return e.attrs.contains("on-failure"); });
     if (only_on_failure || (!request_.tags.empty() && !has_image)) exports.insert(exports.begin(), {"image", {}, ""});
-    ExportAnswer answer = TRY(job.export_result(result, exports, request_.tags, stop_));
+    const auto exported = job.export_result(result, exports, request_.tags, stop_);
+    if (!exported) return rescue(exported.error());
+    ExportAnswer answer = *exported;
     TRY(name_caches(answer));
 
     BuildResponse response;

@@ -178,7 +178,10 @@ public:
     // Must end before the job.
     virtual Result<std::unique_ptr<Container>> start_container(ContainerSpec spec, Stop stop) = 0;
 
-    // Every export gets the whole result; in order.
+    // The build has failed or was interrupted: caches that are wanted even then (on-failure=true) are written, with
+    // what has finished. What fails is told. Call once, at the end; nothing of the job may be running.
+    virtual ExportAnswer export_after_failure() = 0;
+    // Every export gets the whole result; in order. Caches are written beside the first push.
     virtual Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                                const std::vector<std::string>& tags, Stop stop) = 0;
 };

@@ -9,10 +9,12 @@
 #include "codec/base64.hpp"
 #include "codec/rfc3339.hpp"
 #include "codec/sha256.hpp"
+#include "engine/cache_writing.hpp"
 #include "engine/local_job.hpp"
 #include "frontend/git_ref.hpp"
 #include "oci/json_text.hpp"
 #include "oci/media_type.hpp"
+#include "remotecache/budget.hpp"
 #include "remotecache/key_records.hpp"
 #include "session/layout_index.hpp"
 
@@ -172,11 +174,19 @@ std::string export_name(const std::string& type) {
 }  // namespace
 
 Result<> LocalJob::export_caches(const FrontendResult& result, ExportAnswer& answer, const Stop& stop) {
+    std::optional<CacheContent> content;
     for (const auto& spec : options_.cache_exports) {
         if (spec.type == "inline") continue;
         Activity activity(progress_, engine_.clock_, "exporting cache to " + export_name(spec.type));
-        auto done = export_cache(spec, result, answer, activity, stop);
-        if (done && spec.attrs.contains("mounts")) done = export_mounts(spec, result, answer, activity, stop);
+        const auto write = [&]() -> Result<> {
+            if (!content) content = TRY(content_of(result, stop));
+            const auto mode =
+                attribute(spec, "mode") == "max" ? remotecache::CacheMode::max : remotecache::CacheMode::min;
+            TRY(export_cache(spec, *content, mode, Earlier::replaced, answer, activity, stop));
+            if (spec.attrs.contains("mounts")) TRY(export_mounts(spec, result, answer, activity, stop));
+            return {};
+        };
+        const auto done = write();
         if (done) {
             activity.done();
             continue;
@@ -186,6 +196,112 @@ Result<> LocalJob::export_caches(const FrontendResult& result, ExportAnswer& ans
         if (!ignored || done.error().is_cancelled()) return done.error().with_context("export the cache");
     }
     return {};
+}
+
+void LocalJob::CacheWriting::begin() {
+    if (thread_.joinable()) return;
+    const bool any =
+        std::ranges::any_of(job_.options_.cache_exports, [](const auto& one) { return one.type != "inline"; });
+    if (!any) return;
+    job_.caches_begun_ = true;
+    thread_ = std::jthread([this] { written_ = job_.export_caches(result_, answer_, own_.get_token()); });
+}
+
+Result<> LocalJob::CacheWriting::finish(ExportAnswer& answer) {
+    begin();
+    if (!thread_.joinable()) return {};
+    thread_.join();
+    for (auto& [key, value] : answer_.response) answer.response[key] = std::move(value);
+    return written_;
+}
+
+Result<LocalJob::CacheContent> LocalJob::content_of(const FrontendResult& result, const Stop& stop) {
+    CacheContent content;
+    std::vector<ResultRef> refs = {result.ref};
+    for (const auto& [platform, ref] : result.refs) refs.push_back(ref);
+    for (const auto& ref : refs) {
+        if (ref == nullptr) continue;
+        const auto built = TRY(build(ref, stop));
+        content.chains.push_back(TRY(workshop_->trees().layers_of(built, "a build cache", stop)));
+        if (const auto report = job_->explain(output_of(ref)); report && report->key)
+            content.keys.push_back(report->key);
+    }
+    return content;
+}
+
+namespace {
+
+bool is_wanted_of_failure(const CacheSpec& spec) {
+    return spec.type != "inline" && frontend::parse_go_bool(attribute(spec, "on-failure")).value_or(false);
+}
+
+}  // namespace
+
+bool LocalJob::wants_cache_of_failure() const {
+    return std::ranges::any_of(options_.cache_exports, is_wanted_of_failure);
+}
+
+LocalJob::CacheContent LocalJob::finished_content() {
+    CacheContent content;
+    std::set<Digest> seen;
+    std::vector<const solver::Vertex*> pending;
+    const std::vector<ResultRef> asked = *asked_for_.lock();
+    // An output that nobody used has no key.
+    const auto add = [&](const solver::Output& output) {
+        if (const auto report = job_->explain(output); report && report->key) content.keys.push_back(report->key);
+    };
+    for (const auto& ref : asked) {
+        const solver::Output output = output_of(ref);
+        add(output);
+        pending.push_back(output.vertex.get());
+    }
+    while (!pending.empty()) {
+        const solver::Vertex& vertex = *pending.back();
+        pending.pop_back();
+        if (!seen.insert(vertex.digest()).second) continue;
+        for (const auto& input : vertex.inputs()) {
+            pending.push_back(input.vertex.get());
+            add(input);
+        }
+    }
+    return content;
+}
+
+// The user waits, or has gone: a place that does not answer must not keep what has ended already.
+constexpr std::chrono::minutes kMostAfterFailure{10};
+
+ExportAnswer LocalJob::export_after_failure() {
+    ExportAnswer answer;
+    std::vector<const CacheSpec*> wanted;
+    for (const auto& spec : options_.cache_exports) {
+        if (is_wanted_of_failure(spec)) wanted.push_back(&spec);
+    }
+    // One that was begun has failed itself, or is whole.
+    if (wanted.empty() || caches_begun_) return answer;
+    StopSource late;
+    const std::jthread timer([&late](const std::stop_token& ended) {
+        Guarded<bool> never;
+        never.lock().wait_for(ended, kMostAfterFailure, [] { return false; });
+        if (!ended.stop_requested()) late.request_stop();
+    });
+    const CacheContent content = finished_content();
+    for (const CacheSpec* spec : wanted) {
+        Activity activity(progress_, engine_.clock_,
+                          "exporting cache of what has finished to " + export_name(spec->type));
+        const auto write = [&]() -> Result<> {
+            // A client that gets no answer cannot give the name.
+            if (spec->type == "local" && !session().id().empty())
+                return bad_input("on-failure: a daemon cannot name a cache in its client's directory");
+            return export_cache(*spec, content, remotecache::CacheMode::max, Earlier::kept, answer, activity,
+                                late.get_token());
+        };
+        if (const auto done = write(); done) {
+            activity.done();
+        } else {
+            activity.fail(done.error());
+        }
+    }
+    return answer;
 }
 
 namespace {
@@ -210,56 +326,139 @@ Result<> check_compression(const CacheSpec& spec) {
 
 }  // namespace
 
-Result<> LocalJob::export_cache(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer,
-                                Activity& activity, const Stop& stop) {
+namespace {
+
+constexpr double kGuessedBytesPerSecond = 10e6;  // of what other builds have made
+
+bool is_gone(const Error& error) { return error.code() == Code::not_found || error.code() == Code::data_loss; }
+
+}  // namespace
+
+struct LocalJob::Sending {
+    cachestore::CacheStore& cache;
+    std::vector<const exporter::PackedLayer*> layers;
+    VertexProgress& progress;
+    std::optional<std::chrono::milliseconds> time;
+};
+
+Result<std::set<Digest>> LocalJob::send_layers(const Sending& sending, const Stop& stop) {
+    // What is under way when the time is over is broken off.
+    StopSource own;
+    const std::stop_callback forward(stop, [&own] { own.request_stop(); });
+    std::atomic<bool> late = false;
+    std::jthread timer;
+    if (sending.time) {
+        timer = std::jthread([&](const std::stop_token& ended) {
+            Guarded<bool> never;
+            never.lock().wait_for(ended, *sending.time, [] { return false; });
+            if (ended.stop_requested()) return;
+            late = true;
+            own.request_stop();
+        });
+    }
+    Guarded<std::set<Digest>> there;
+    TRY(parallel_for(sending.layers.size(), sending.cache.parallelism(), [&](std::size_t i) -> Result<> {
+        const exporter::PackedLayer& layer = *sending.layers[i];
+        if (late) return {};
+        const auto put = put_layer(sending.cache, layer, sending.progress, own.get_token());
+        if (put) {
+            there.lock()->insert(layer.blob.digest);
+            return {};
+        }
+        if (put.error().is_cancelled() && late) return {};
+        // Neither here nor where it came from: what needs it is left out.
+        if (!layer.reference.empty() && is_gone(put.error())) return {};
+        return put.error();
+    }));
+    return std::move(*there.lock());
+}
+
+Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& content, remotecache::CacheMode mode,
+                                Earlier earlier, ExportAnswer& answer, Activity& activity, const Stop& stop) {
     TRY(check_compression(spec));
+    const cachestore::Budget budget = TRY(cachestore::budget_of({spec.type, spec.attrs}));
     const auto cache = TRY(open_cache(spec, cachestore::Way::to));
     const bool oci_types = TRY(cachestore::flag({spec.type, spec.attrs}, "oci-mediatypes", true));
     VertexProgress& progress = activity.progress();
 
     progress.status("prepare", "preparing build cache for export", 0, 0, false);
-    std::vector<solver::SharedKey> keys;
-    std::vector<store::Chain> chains;
-    std::vector<ResultRef> refs = {result.ref};
-    for (const auto& [platform, ref] : result.refs) refs.push_back(ref);
-    for (const auto& ref : refs) {
-        if (ref == nullptr) continue;
-        const auto built = TRY(build(ref, stop));
-        chains.push_back(TRY(workshop_->trees().layers_of(built, "a build cache", stop)));
-        if (const auto report = job_->explain(output_of(ref)); report && report->key) keys.push_back(report->key);
-    }
-    const auto mode = attribute(spec, "mode") == "max" ? remotecache::CacheMode::max : remotecache::CacheMode::min;
-    remotecache::Collected collected = TRY(remotecache::collect(workshop_->store(), keys, chains, mode));
+    remotecache::Collected collected = TRY(remotecache::collect(*engine_.store_, content.keys, content.chains, mode));
     progress.status("prepare", "preparing build cache for export", 0, 0, true);
-    if (collected.layers.empty()) {
+    const auto skip = [&]() -> Result<> {
         progress.status("skip", "skipping cache export for empty result", 0, 0, true);
         return {};
-    }
-    exporter::Packer& packer = workshop_->packer();
-    const auto layers = TRY(packer.pack_chain({collected.layers}, pack_options(spec, oci_types), progress, stop));
-    cachestore::Index index;
-    index.media_type = cachestore::kCacheConfigType;
-    std::vector<const exporter::PackedLayer*> wanted;
-    std::set<Digest> listed;
+    };
+    if (collected.layers.empty()) return skip();
+    const auto layers =
+        TRY(workshop_->packer().pack_chain({collected.layers}, pack_options(spec, oci_types), progress, stop));
+    std::map<Digest, oci::Descriptor> blobs;
+    std::vector<remotecache::LayerWorth> worth;
     for (std::size_t i = 0; i < layers.size(); ++i) {
         collected.graph.layers[i] = layers[i].blob.digest;
+        const store::LayerRecord record = TRY(engine_.store_->layer(layers[i].layer));
+        const auto took = notes_->time_of(layers[i].layer);
+        worth.push_back({.bytes = layers[i].blob.size,
+                         .seconds = took ? std::chrono::duration<double>(*took).count()
+                                         : static_cast<double>(layers[i].blob.size) / kGuessedBytesPerSecond});
         oci::Descriptor blob = layers[i].blob;
-        const Timestamp created = TRY(workshop_->store().layer(layers[i].layer)).created;
         blob.annotations = {{std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
-                            {std::string(kCreatedAnnotation), format_rfc3339(created)}};
-        if (!listed.insert(blob.digest).second) continue;
+                            {std::string(kCreatedAnnotation), format_rfc3339(record.created)}};
         if (!cache->has_blob_lists()) {
-            collected.graph.facts[blob.digest] = {
-                .media_type = blob.media_type, .diff_id = layers[i].diff_id, .size = blob.size, .created = created};
+            collected.graph.facts[blob.digest] = {.media_type = blob.media_type,
+                                                  .diff_id = layers[i].diff_id,
+                                                  .size = blob.size,
+                                                  .created = record.created};
         }
-        index.blobs.push_back(std::move(blob));
-        wanted.push_back(&layers[i]);
+        blobs[blob.digest] = std::move(blob);
+    }
+
+    Sending sending{.cache = *cache, .layers = {}, .progress = progress, .time = budget.time};
+    std::set<Digest> listed;
+    const auto send = [&](std::size_t i) {
+        if (listed.insert(layers[i].blob.digest).second) sending.layers.push_back(&layers[i]);
+    };
+    if (budget.is_limited()) {
+        for (const std::size_t i : remotecache::most_valuable(collected.graph, worth, budget.bytes)) send(i);
+    } else {
+        for (std::size_t i = 0; i < layers.size(); ++i) send(i);
+    }
+    const std::set<Digest> there = TRY(send_layers(sending, stop));
+    if (there.size() < blobs.size()) {
+        std::vector<bool> kept;
+        for (const Digest& blob : collected.graph.layers) kept.push_back(there.contains(blob));
+        remotecache::keep_layers(collected.graph, kept);
+        const std::string row = fmt::format("leaving out {} of {} layers", blobs.size() - there.size(), blobs.size());
+        progress.status(row, row, 0, 0, true);
+    }
+    std::set<Digest> used;
+    for (const auto& node : collected.graph.nodes) {
+        for (const auto& result : node.results) {
+            for (const std::size_t layer : result.layers) used.insert(collected.graph.layers[layer]);
+        }
+    }
+    if (used.empty()) return skip();
+    cachestore::Index index;
+    index.media_type = cachestore::kCacheConfigType;
+    for (auto& [digest, blob] : blobs) {
+        if (used.contains(digest)) index.blobs.push_back(std::move(blob));
+    }
+    if (earlier == Earlier::kept) {
+        // A cache that is there is the better one: a part of a build must not take its place.
+        const auto found = cache->get_indexes("", stop);
+        if (!found && found.error().code() != Code::not_found) return found.error();
+        for (const auto& one : found ? *found : std::vector<cachestore::Index>()) {
+            const auto graph = one.of_image ? Result<remotecache::CacheGraph>(remotecache::CacheGraph{})
+                                            : remotecache::parse_cache_config(one.text);
+            if (!graph) continue;  // damaged: it is written anew
+            remotecache::merge_into(collected.graph, *graph);
+            for (const auto& blob : one.blobs) {
+                if (used.insert(blob.digest).second) index.blobs.push_back(blob);
+            }
+        }
     }
     std::ranges::sort(index.blobs, {}, [](const auto& one) { return one.digest.to_string(); });
     index.text = remotecache::marshal_cache_config(collected.graph);
 
-    TRY(parallel_for(wanted.size(), cache->parallelism(),
-                     [&](std::size_t i) -> Result<> { return put_layer(*cache, *wanted[i], progress, stop); }));
     const oci::Descriptor top = TRY(cache->put_index("", index, stop));
     const std::string row = fmt::format("writing cache {}manifest {}",
                                         top.media_type == oci::kOciManifest ? "image " : "", top.digest.to_string());

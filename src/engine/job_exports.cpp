@@ -3,6 +3,7 @@
 
 #include "base/text.hpp"
 #include "codec/base64.hpp"
+#include "engine/cache_writing.hpp"
 #include "engine/detail/exporting.hpp"
 #include "exporter/archive.hpp"
 #include "exporter/file_tree.hpp"
@@ -471,6 +472,7 @@ Result<> LocalJob::export_image(Exporting& e) {
             references.push_back(TRY(e.options.push_by_digest ? oci::Reference::parse_untagged(name)
                                                               : oci::Reference::parse_normalized(name)));
         }
+        if (e.before_push) e.before_push();
         TRY(push(e, packed, references));
     }
     for (const auto& name : e.options.names) answer.names.push_back(name);
@@ -478,7 +480,8 @@ Result<> LocalJob::export_image(Exporting& e) {
 }
 
 Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& spec,
-                              const std::vector<std::string>& tags, ExportAnswer& answer, const Stop& stop) {
+                              const std::vector<std::string>& tags, ExportAnswer& answer, const BeforePush& before_push,
+                              const Stop& stop) {
     // Whatever the destination is called, a client's is its own business.
     const std::string dest = spec.client_exporter >= 0 ? std::string("client") : spec.dest;
     exporter::ExportOptions options = TRY(exporter::parse_export_options(
@@ -499,7 +502,7 @@ Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& sp
                           : options.type == exporter::ExportType::oci    ? "exporting to oci image format"
                           : options.type == exporter::ExportType::docker ? "exporting to docker image format"
                                                                          : "exporting to image");
-        Exporting exporting{result, spec, options, activity, stop, answer};
+        Exporting exporting{result, spec, options, activity, stop, answer, before_push};
         auto done = files ? export_files(exporting) : export_image(exporting);
         if (done) {
             activity.done();
@@ -545,7 +548,9 @@ Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const
 Result<ExportAnswer> LocalJob::export_usual(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                             const std::vector<std::string>& tags, const Stop& stop) {
     ExportAnswer answer;
-    for (const auto& spec : exports) TRY(export_one(result, spec, tags, answer, stop));
+    CacheWriting caches(*this, result, stop);
+    const auto begin_caches = [&] { caches.begin(); };
+    for (const auto& spec : exports) TRY(export_one(result, spec, tags, answer, begin_caches, stop));
     if (exports.empty()) {
         if (result.single) {
             TRY(build(result.ref, stop));
@@ -553,7 +558,7 @@ Result<ExportAnswer> LocalJob::export_usual(const FrontendResult& result, const 
             for (const auto& [platform, ref] : result.refs) TRY(build(ref, stop));
         }
     }
-    TRY(export_caches(result, answer, stop));
+    TRY(caches.finish(answer));
     if (options_.keep_provenance) TRY(keep_provenance(result, answer));
     return answer;
 }

@@ -281,7 +281,9 @@ Result<ResultRef> LocalJob::load(const llb::Definition& given, const sourcepolic
     plan->definition = definition;
     // What this build may not run others may.
     solver::Output output = TRY(to_vertices(plan, notes_->expects() ? options_.ref + " expects" : ""));
-    return std::make_shared<const LazyResult>(std::move(plan), std::move(output));
+    auto result = std::make_shared<const LazyResult>(std::move(plan), std::move(output));
+    if (wants_cache_of_failure()) asked_for_.lock()->push_back(result);
+    return result;
 }
 
 namespace {

@@ -12,10 +12,12 @@
 #include "engine/workshop.hpp"
 #include "exporter/index.hpp"
 #include "llb/load.hpp"
+#include "remotecache/key_records.hpp"
 #include "run/cdi.hpp"
 #include "solver/solver.hpp"
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -60,6 +62,7 @@ public:
     Result<std::unique_ptr<Container>> start_container(ContainerSpec spec, Stop stop) override;
     Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                        const std::vector<std::string>& tags, Stop stop) override;
+    ExportAnswer export_after_failure() override;
 
     [[nodiscard]] Workshop& workshop() { return *workshop_; }
     // A tar of a build context that is standard input, as the local contexts "context" and "dockerfile".
@@ -128,17 +131,34 @@ private:
     Result<> import_cache(const CacheSpec& spec, const Stop& stop);
     Result<> import_index(const std::shared_ptr<cachestore::CacheStore>& store, const cachestore::Index& index);
     Result<std::shared_ptr<cachestore::CacheStore>> open_cache(const CacheSpec& spec, cachestore::Way way);
+    // What is to be found again: keys, and the layers that they give when those are the result's.
+    struct CacheContent {
+        std::vector<solver::SharedKey> keys;
+        std::vector<store::Chain> chains;
+    };
+    // Writes all caches on a thread of its own.
+    class CacheWriting;
     Result<> export_caches(const FrontendResult& result, ExportAnswer& answer, const Stop& stop);
-    Result<> export_cache(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer, Activity& activity,
-                          const Stop& stop);
     Result<> export_mounts(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer,
                            Activity& activity, const Stop& stop);
+    Result<CacheContent> content_of(const FrontendResult& result, const Stop& stop);
+    [[nodiscard]] bool wants_cache_of_failure() const;
+    // Everything that has ended well, of all that was asked for.
+    CacheContent finished_content();
+    // Whether what is there already is replaced, or stays beside what is written.
+    enum class Earlier : std::uint8_t { replaced, kept };
+    Result<> export_cache(const CacheSpec& spec, const CacheContent& content, remotecache::CacheMode mode,
+                          Earlier earlier, ExportAnswer& answer, Activity& activity, const Stop& stop);
+    // Sends layers, in this order, until the budget is spent; says of which blobs it can be relied on.
+    struct Sending;
+    Result<std::set<Digest>> send_layers(const Sending& sending, const Stop& stop);
     Result<> put_layer(cachestore::CacheStore& cache, const exporter::PackedLayer& layer, VertexProgress& progress,
                        const Stop& stop);
     // What the image's own configuration says of the cache, when an inline export is wanted.
     Result<> add_inline_cache(const ResultRef& ref, exporter::ImageResult& image);
 
     // job_exports.cpp
+    using BeforePush = std::function<void()>;
     struct FailureExport {
         std::string source;  // path in the failed step
         std::string dest;
@@ -151,7 +171,7 @@ private:
                             const Stop& stop);
     struct Exporting;
     Result<> export_one(const FrontendResult& result, const ExportSpec& spec, const std::vector<std::string>& tags,
-                        ExportAnswer& answer, const Stop& stop);
+                        ExportAnswer& answer, const BeforePush& before_push, const Stop& stop);
     Result<> export_files(Exporting& exporting);
     // "linux_amd64", also of a result that names no platform.
     [[nodiscard]] static std::string folder_of(const Exporting& exporting, const std::string& platform);
@@ -213,6 +233,9 @@ private:
     std::unique_ptr<solver::Job> job_;
     Guarded<std::set<CacheSpec>> imported_;
     Guarded<std::map<ResultRef, Asked>> asked_;
+    // What was asked for so far, when a failure is to leave a cache of it.
+    Guarded<std::vector<ResultRef>> asked_for_;
+    std::atomic<bool> caches_begun_ = false;
     BuildOrder build_order_;
     Guarded<std::map<ResultRef, solver::Output>> rebuilt_;
     Guarded<std::map<std::string, std::string>> places_;  // "Dockerfile:3", by the name of the step

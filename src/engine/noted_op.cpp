@@ -1,5 +1,9 @@
 #include "engine/noted_op.hpp"
 
+#include "ops/ref.hpp"
+
+#include <chrono>
+
 namespace cooper::engine {
 
 Result<solver::CacheMapPart> NotedOp::cache_map(std::size_t index, solver::OpContext& context) {
@@ -29,7 +33,14 @@ Result<std::vector<solver::SharedResult>> NotedOp::execute(std::span<const solve
                                .platform = parts_.platform,
                                .secret_keys = parts_.secret_keys};
     StepNotes::Begun begun = TRY(parts_.notes->begin(step, context));
+    const auto began = std::chrono::steady_clock::now();
     auto results = TRY(parts_.op->execute(inputs, context));
+    const auto took = std::chrono::steady_clock::now() - began;
+    for (const auto& result : results) {
+        const ops::Ref* ref = ops::ref_of(result);
+        if (ref != nullptr && ref->local() == nullptr && !ref->chain().empty())
+            parts_.notes->note_time(ref->chain().layers.back(), took);
+    }
     if (!results.empty()) parts_.notes->end(step, std::move(begun), results.front(), context);
     return results;
 }

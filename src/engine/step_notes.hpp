@@ -15,6 +15,7 @@
 #include "why/compare.hpp"
 #include "why/ingredients.hpp"
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -66,7 +67,17 @@ public:
     // The step has given this.
     void end(const Step& step, Begun begun, const solver::SharedResult& result, solver::OpContext& context);
 
+    // How long the step ran that made a layer; nullopt when none of this build did.
+    void note_time(store::LayerId layer, std::chrono::nanoseconds took) { (*times_.lock())[layer] = took; }
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> time_of(store::LayerId layer) {
+        const auto times = times_.lock();
+        const auto found = times->find(layer);
+        return found == times->end() ? std::nullopt : std::optional(found->second);
+    }
+
 private:
+    Guarded<std::map<store::LayerId, std::chrono::nanoseconds>> times_;
+
     struct Ran {
         std::string name;
         why::Cause cause;

@@ -34,6 +34,23 @@ Result<std::vector<std::string>> json_strings(const std::map<std::string, std::s
     return out;
 }
 
+Error broken_promise(const Error& error) {
+    return Error(Code::not_found, error.blame(), error.to_string()).with_hint(error.hint());
+}
+
+class Promised final : public ByteSource {
+public:
+    explicit Promised(std::unique_ptr<ByteSource> inner) : inner_(std::move(inner)) {}
+    Result<std::size_t> read(std::span<std::byte> buffer) override {
+        auto got = inner_->read(buffer);
+        if (!got && !got.error().is_cancelled()) return broken_promise(got.error());
+        return got;
+    }
+
+private:
+    std::unique_ptr<ByteSource> inner_;
+};
+
 // A live directory and what keeps it in place.
 struct HeldContext {
     std::shared_ptr<session::LocalFiles> files;
@@ -182,17 +199,23 @@ Result<std::unique_ptr<ByteSource>> Workshop::fetch_blob(const oci::Reference& r
         auto contents = contents_.lock();
         if (const auto found = contents->find(blob.digest); found != contents->end()) stores = found->second;
     }
+    // Layers of a cache are a promise that nobody has to keep: when it is broken, the step runs.
     const bool of_registry = reference.canonical() != kCacheContent;
-    for (std::size_t i = 0; i < stores.size(); ++i) {
-        auto source = stores[i]->get(blob, {.offset = offset}, stop);
-        const bool last = i + 1 == stores.size() && !of_registry;
-        if (source || last || source.error().is_cancelled()) return source;
+    const bool of_cache = !of_registry || std::ranges::any_of(stores, [&](const auto& store) {
+        return store->reference() == reference.canonical();
+    });
+    std::optional<Error> failure;
+    for (const auto& store : stores) {
+        auto source = store->get(blob, {.offset = offset}, stop);
+        if (source && of_cache) return std::unique_ptr<ByteSource>(std::make_unique<Promised>(std::move(*source)));
+        if (source || source.error().is_cancelled()) return source;
+        failure = source.error();
     }
-    if (!of_registry) {
-        return fail(Code::not_found, Blame::world, "layer {} is in a cache that this build does not have",
-                    blob.digest.to_string());
-    }
-    return origin_.fetch_blob(reference, blob, offset, stop);
+    if (!of_cache) return origin_.fetch_blob(reference, blob, offset, stop);
+    if (failure) return broken_promise(*failure);
+    if (of_registry) return origin_.fetch_blob(reference, blob, offset, stop);
+    return fail(Code::not_found, Blame::world, "layer {} is in a cache that this build does not have",
+                blob.digest.to_string());
 }
 
 Result<std::shared_ptr<session::Session>> Workshop::client(const std::string& session_id, const Stop& stop) {

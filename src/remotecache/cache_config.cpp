@@ -344,6 +344,35 @@ std::string marshal_cache_config(const CacheGraph& graph) {
     return std::move(out).take();
 }
 
+void merge_into(CacheGraph& graph, const CacheGraph& other) {
+    const std::size_t first_layer = graph.layers.size();
+    graph.layers.insert(graph.layers.end(), other.layers.begin(), other.layers.end());
+    graph.facts.insert(other.facts.begin(), other.facts.end());
+    std::map<std::string, std::size_t> known;
+    const std::vector<std::string> own = names_of(graph);
+    for (std::size_t i = 0; i < own.size(); ++i) known.try_emplace(own[i], i);
+    const std::vector<std::string> names = names_of(other);
+    std::vector<std::size_t> place;
+    for (std::size_t i = 0; i < other.nodes.size(); ++i) {
+        CacheNode node = other.nodes[i];
+        for (auto& result : node.results) {
+            for (std::size_t& layer : result.layers) layer += first_layer;
+        }
+        const auto [entry, fresh] = known.try_emplace(names[i], graph.nodes.size());
+        place.push_back(entry->second);
+        if (!fresh) {
+            // What both have is the same step: one result is enough.
+            if (graph.nodes[entry->second].results.empty())
+                graph.nodes[entry->second].results = std::move(node.results);
+            continue;
+        }
+        for (auto& ways : node.inputs) {
+            for (auto& way : ways) way.node = place[way.node];
+        }
+        graph.nodes.push_back(std::move(node));
+    }
+}
+
 Result<CacheGraph> parse_inline_records(std::string_view text, std::vector<Digest> image_layers) {
     const json parsed = TRY(parse_json(text));
     if (!parsed.is_array()) return malformed("it is no list of records");

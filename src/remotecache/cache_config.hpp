@@ -56,6 +56,9 @@ struct CacheGraph {
 // The same bytes for the same records, whatever their order was.
 [[nodiscard]] std::string marshal_cache_config(const CacheGraph& graph);
 
+// Adds what another graph knows. Records that say the same of the same inputs become one.
+void merge_into(CacheGraph& graph, const CacheGraph& other);
+
 // Of an image with these layers, bottom first.
 [[nodiscard]] Result<CacheGraph> parse_inline_records(std::string_view json, std::vector<Digest> image_layers);
 // Layers of the graph are those of the image, in order.

@@ -70,6 +70,24 @@ TEST(CacheConfig, FactsOfLayersAreInTheText) {
     EXPECT_NE(refused(R"({"layers":[{"blob":")" + digest('a').to_string() + R"(","annotations":{"size":-1}}]})"), "");
 }
 
+TEST(CacheConfig, GraphsAreMerged) {
+    const auto graph = [](char base, char layer) {
+        CacheGraph one;
+        one.layers = {digest(layer)};
+        one.nodes.push_back({.op = digest('1'), .inputs = {}, .results = {}});
+        one.nodes.push_back({.op = digest(base), .inputs = {{{{}, 0}}}, .results = {{{0}, Timestamp{}}}});
+        return one;
+    };
+    CacheGraph both = graph('2', 'a');
+    merge_into(both, graph('3', 'b'));
+    EXPECT_EQ(both.nodes.size(), 3U);
+    EXPECT_EQ(both.nodes[2].inputs[0][0].node, 0U);
+    EXPECT_EQ(both.layers[both.nodes[2].results[0].layers[0]], digest('b'));
+    const std::string text = marshal_cache_config(both);
+    merge_into(both, graph('3', 'b'));
+    EXPECT_EQ(marshal_cache_config(both), text);
+}
+
 TEST(CacheConfig, WhatIsWrongIsRefused) {
     const std::string d = digest('a').to_string();
     EXPECT_NE(refused("["), "");

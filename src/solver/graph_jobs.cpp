@@ -99,6 +99,17 @@ void Graph::check_build(Build& build) {
 }
 
 void Graph::end_build(Build& build) {
+    if (build.outcome && !*build.outcome) {
+        // What has ended is saved, and may be asked about; its nodes go with the targets.
+        for (const auto& [id, node] : nodes_) {
+            if (std::ranges::find(node->jobs, build.job->id) == node->jobs.end()) continue;
+            for (const auto& edge : node->edges) {
+                if (!edge || edge->s.phase != Phase::done) continue;
+                build.job->built.insert_or_assign({node->vertex->digest(), static_cast<std::uint32_t>(edge->s.output)},
+                                                  report_on(*edge));
+            }
+        }
+    }
     build.targets.clear();
     sweep_wanted_ = true;
 }

@@ -70,7 +70,7 @@ public:
 
     // All vertices of this job's graphs, inputs before dependents.
     virtual std::vector<VertexReport> report() = 0;
-    // Of an output that this job has had built (or has loaded); nullopt otherwise.
+    // Of an output that this job has had built (or has loaded), also on the way to a failure; nullopt otherwise.
     virtual std::optional<OutputReport> explain(const Output& output) = 0;
     // Whose own work failed first; nullopt when nothing failed.
     virtual std::optional<Digest> failed_vertex() = 0;

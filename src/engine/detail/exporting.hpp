@@ -22,6 +22,7 @@ struct LocalJob::Exporting {
     Activity& activity;
     const Stop& stop;
     ExportAnswer& answer;
+    const BeforePush& before_push;
 
     [[nodiscard]] VertexProgress& progress() const { return activity.progress(); }
     [[nodiscard]] bool to_client() const { return spec.client_exporter >= 0; }
