@@ -1,4 +1,5 @@
 #include "cachestore/client_store.hpp"
+#include "cachestore/open.hpp"
 #include "codec/sha256.hpp"
 
 #include <gtest/gtest.h>
@@ -79,6 +80,48 @@ TEST(ClientStore, DamagedTextIsRefused) {
     session->blobs[digest] = "{ }";
     ClientStore reader(session, "local:x", {{"", digest}}, ManifestForm::image);
     EXPECT_EQ(reader.get_indexes("", Stop()).error().code(), Code::data_loss);
+}
+
+TEST(Attributes, DurationsAndSizesAreReadAsPeopleWriteThem) {
+    using std::chrono::milliseconds;
+    EXPECT_EQ(duration("1h30m").value(), milliseconds(5'400'000));
+    EXPECT_EQ(duration("1.5s").value(), milliseconds(1500));
+    EXPECT_EQ(duration("250ms").value(), milliseconds(250));
+    for (const char* bad : {"", "5", "5M", "m", "-1s", "1s!", "9999999999999h"}) EXPECT_FALSE(duration(bad)) << bad;
+    EXPECT_EQ(byte_size("500MB").value(), 500'000'000U);
+    EXPECT_EQ(byte_size("1GiB").value(), 1U << 30U);
+    EXPECT_EQ(byte_size("2k").value(), 2000U);
+    EXPECT_EQ(byte_size("4096").value(), 4096U);
+    for (const char* bad : {"", "MB", "5X", "5MBB", "-5", "5MG", "9999999999T"}) EXPECT_FALSE(byte_size(bad)) << bad;
+    EXPECT_EQ(budget_of({"s3", {{"budget", "5m"}}}).value().time, milliseconds(300'000));
+    EXPECT_EQ(budget_of({"s3", {{"budget", "5M"}}}).value().bytes, 5'000'000U);
+    EXPECT_FALSE(budget_of({"s3", {}}).value().is_limited());
+    EXPECT_FALSE(check_export_attributes({"s3", {{"on-failure", "perhaps"}}}));
+}
+
+TEST(Attributes, ClientsAddWhatOnlyTheyKnow) {
+    const std::map<std::string, std::string> variables{{"AWS_ACCESS_KEY_ID", "K"},
+                                                       {"AWS_SECRET_ACCESS_KEY", "S"},
+                                                       {"ACTIONS_RUNTIME_TOKEN", "T"},
+                                                       {"ACTIONS_RESULTS_URL", "http://r/"},
+                                                       {"ACTIONS_CACHE_SERVICE_V2", "True"}};
+    const auto environment = [&](const std::string& name) {
+        const auto found = variables.find(name);
+        return found == variables.end() ? std::string() : found->second;
+    };
+    Spec s3{"s3", {}};
+    add_client_attributes(s3, environment);
+    EXPECT_EQ(s3.attrs["access_key_id"], "K");
+    Spec own{"s3", {{"access_key_id", "mine"}}};
+    add_client_attributes(own, environment);
+    EXPECT_FALSE(own.attrs.contains("secret_access_key"));
+    Spec gha{"gha", {}};
+    add_client_attributes(gha, environment);
+    EXPECT_EQ(gha.attrs["url_v2"], "http://r/");
+    EXPECT_EQ(gha.attrs["token"], "T");
+    Spec local{"local", {}};
+    add_client_attributes(local, environment);
+    EXPECT_TRUE(local.attrs.empty());
 }
 
 TEST(IndexName, HasAForm) {

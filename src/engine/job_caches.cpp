@@ -447,8 +447,8 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& conte
         const auto found = cache->get_indexes("", stop);
         if (!found && found.error().code() != Code::not_found) return found.error();
         for (const auto& one : found ? *found : std::vector<cachestore::Index>()) {
-            const auto graph = one.of_image ? Result<remotecache::CacheGraph>(remotecache::CacheGraph{})
-                                            : remotecache::parse_cache_config(one.text);
+            if (one.of_image) continue;
+            const auto graph = remotecache::parse_cache_config(one.text);
             if (!graph) continue;  // damaged: it is written anew
             remotecache::merge_into(collected.graph, *graph);
             for (const auto& blob : one.blobs) {

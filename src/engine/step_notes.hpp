@@ -70,7 +70,7 @@ public:
     // How long the step ran that made a layer; nullopt when none of this build did.
     void note_time(store::LayerId layer, std::chrono::nanoseconds took) { (*times_.lock())[layer] = took; }
     [[nodiscard]] std::optional<std::chrono::nanoseconds> time_of(store::LayerId layer) {
-        const auto times = times_.lock();
+        auto times = times_.lock();
         const auto found = times->find(layer);
         return found == times->end() ? std::nullopt : std::optional(found->second);
     }
