@@ -18,8 +18,8 @@ struct LayerWorth {
     double seconds = 0;  // that it took to make
 };
 
-// Places of layers (worth[i] is of graph.layers[i]), the most valuable first; what a result needs stands together. Their
-// bytes are max_bytes at most. Layers that are the same blob count once.
+// Places of layers (worth[i] is of graph.layers[i]), the most valuable first; what a result needs stands together.
+// Their bytes are max_bytes at most. Layers that are the same blob count once.
 [[nodiscard]] std::vector<std::size_t> most_valuable(const CacheGraph& graph, const std::vector<LayerWorth>& worth,
                                                      std::uint64_t max_bytes);
 
