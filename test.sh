@@ -13,6 +13,7 @@ cmake --build --preset dev
 
 tools/base_images/make.sh busybox runtime >/dev/null
 tools/base_images/make.sh emulators foreign >/dev/null || echo "without emulators: steps of other machines are skipped" >&2
+[ -n "$fast" ] || tools/base_images/make.sh debian_arm64 >/dev/null || echo "without Debian for arm64" >&2
 tools/docker_cli/fetch.sh >/dev/null || echo "without Docker's clients: the scenarios that need them are skipped" >&2
 tools/kubernetes_models/fetch.sh >/dev/null || echo "without Kubernetes' types: its manifests are not checked" >&2
 tools/s3_server/fetch.sh >/dev/null || echo "without an S3 server: caches in S3 are not tested" >&2

@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import cache_servers  # noqa: E402  beside this file
 import cooperd  # noqa: E402
-BASE_IMAGES = ("busybox", "debian", "python", "node", "runtime", "foreign")
+BASE_IMAGES = ("busybox", "debian", "python", "node", "runtime", "foreign", "debian_arm64")
 SECTION = re.compile(r"^-- (\S+?)((?: \w+=\S+)*) --$")
 
 

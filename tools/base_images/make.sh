@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Makes stand-ins for the base images of the examples from Debian's packages, as OCI archives:
 #
-#   tools/base_images/make.sh [busybox] [debian] [python] [node] [runtime] [emulators] [foreign]    (default: all)
+#   tools/base_images/make.sh [busybox] [debian] [python] [node] [runtime] [emulators] [foreign]
+#                             [debian_arm64]      (default: all)
 #
-# `emulators` are qemu's static ones, a folder. `foreign` is busybox for linux/amd64, arm64 and arm/v7.
+# `emulators` are qemu's static ones, a folder. `foreign` is busybox for linux/amd64, arm64 and arm/v7. `debian_arm64`
+# is what is essential of Debian for linux/arm64, set up by its own scripts in emulation; it takes some minutes.
 # `runtime` is Debian with what the image of cooperd installs (deploy/packages), so that it is built without a network.
 # They go to $COOPER_BASE_IMAGES (default: ~/.cache/cooper/base-images) and are kept between runs.
 # Needs root, mmdebstrap, busybox-static and python3; packages come from the machine's own apt sources.
@@ -134,10 +136,22 @@ make_foreign() {
     "$here/oci_archive.py" --out "$out/foreign.tar" "${layers[@]}" --cmd sh --name docker.io/library/foreign:latest
 }
 
-for image in "${@:-busybox debian python node runtime emulators foreign}"; do
+make_debian_arm64() {
+    [ -d "$out/emulators" ] || make_emulators
+    sources >"$work/sources"
+    "$here/with_emulators.py" "$out/emulators" mmdebstrap --quiet --mode=root --skip=check/qemu --architectures=arm64 \
+        --variant=essential --aptopt='Acquire::Languages "none"' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+        "$suite" "$work/debian_arm64.tar" - <"$work/sources"
+    "$here/oci_archive.py" --out "$out/debian_arm64.tar" --layer "linux/arm64=$work/debian_arm64.tar" --cmd bash \
+        --name docker.io/library/debian-arm64:latest
+}
+
+for image in "${@:-busybox debian python node runtime emulators foreign debian_arm64}"; do
     for one in $image; do
         # Made anew when its recipe changes.
-        recipe=$({ declare -f "make_$one" "$([[ $one == @(emulators|foreign) ]] && echo package || echo rootfs)"; [ "$one" != runtime ] || cat "$packages"; } | sha256sum)
+        recipe=$({ declare -f "make_$one" "$([[ $one == @(emulators|foreign|debian_arm64) ]] && echo package || echo rootfs)"; [ "$one" != runtime ] || cat "$packages"; } | sha256sum)
         [ -s "$out/$one.tar" ] || [ -d "$out/$one" ] && [ "$(cat "$out/$one.made" 2>/dev/null)" = "$recipe" ] && continue
         echo "base image: $one" >&2
         "make_$one"
