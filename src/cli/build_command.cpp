@@ -410,8 +410,10 @@ Action setup_build(CLI::App& app) {
     app.add_option("--provenance", flags->provenance,
                    "Say in the image how it was made: true, false or mode=min|max[,version=v1|v0.2][,…] [false]")
         ->type_name("SPEC");
-    app.add_option("--sbom", flags->sbom, "")->group("")->check(CLI::IsMember({"false"}));
-    app.add_option("--attest", flags->attests, "The same as type=provenance,…")
+    app.add_option("--sbom", flags->sbom,
+                   "Say in the image what is in it: true, false, format=spdx|cyclonedx or generator=IMAGE [false]")
+        ->type_name("SPEC");
+    app.add_option("--attest", flags->attests, "The same as type=provenance,… or type=sbom,…")
         ->type_name("SPEC")
         ->allow_extra_args(false);
     app.add_option("--label", flags->labels, "Label of the image")->type_name("KEY=VALUE")->allow_extra_args(false);

@@ -1,4 +1,5 @@
 #include "base/text.hpp"
+#include "cli/attestation_text.hpp"
 #include "cli/command.hpp"
 #include "oci/reference.hpp"
 #include "sys/fd.hpp"
@@ -16,7 +17,7 @@ namespace {
 struct Names {
     std::vector<std::string> names;
     std::string first, second, file, progress, platform, format;
-    bool force = false, quiet = false, all = false, full = false, docker = false;
+    bool force = false, quiet = false, all = false, full = false, docker = false, attestations = false;
 };
 
 // REPOSITORY and TAG of a stored name.
@@ -180,11 +181,32 @@ Action setup_load(CLI::App& app) {
     };
 }
 
+Result<int> show_attestations(engine::Engine& engine, const Names& flags, const Session& session) {
+    std::vector<engine::Attested> all;
+    for (const auto& name : flags.names) {
+        for (auto& one : TRY(engine.image_attestations(name, session.stop))) all.push_back(std::move(one));
+    }
+    if (all.empty()) {
+        return fail(Code::not_found, Blame::user, "nothing is attested of {}", join(flags.names, ", "))
+            .with_hint("build it with --provenance=true or --sbom=true");
+    }
+    fmt::print("{}", flags.format == "json" ? attestations_as_json(all) : attestations_as_text(all));
+    return 0;
+}
+
 Action setup_inspect(CLI::App& app) {
     auto flags = std::make_shared<Names>();
     app.add_option("IMAGE", flags->names, "Names or ids")->required();
+    app.add_flag("--attestations", flags->attestations,
+                 "Show what is said of the image, here or in its registry: provenance, SBOMs");
+    app.add_option("--format", flags->format, "Of --attestations: text or json [text]")
+        ->type_name("FORMAT")
+        ->check(CLI::IsMember({"text", "json"}));
     return [flags](Session& session) -> Result<int> {
+        if (!flags->format.empty() && !flags->attestations)
+            return bad_input("--format is for --attestations; all else is JSON");
         const auto engine = TRY(session.open_engine());
+        if (flags->attestations) return show_attestations(*engine, *flags, session);
         std::string text = "[";
         for (const auto& name : flags->names) {
             text += text.size() > 1 ? ",\n" : "\n";
@@ -230,7 +252,10 @@ std::vector<Command> image_commands() {
          "  cooper save -o api.tar shop/api\n  cooper save shop/api | docker load\n  cooper save --docker shop/api\n",
          setup_save, false},
         {"load", "Read images from such a tar", "  cooper load -i api.tar\n", setup_load, false},
-        {"inspect", "Show an image's configuration as JSON", "  cooper inspect shop/api\n", setup_inspect, false},
+        {"inspect", "Show an image's configuration as JSON, or what is said of it",
+         "  cooper inspect shop/api\n"
+         "  cooper inspect --attestations registry.example.com/shop/api:1\n",
+         setup_inspect, false},
         {"history", "Show the steps that made an image", "  cooper history shop/api\n", setup_history, false},
     };
 }

@@ -138,6 +138,7 @@ Result<FrontendAnswer> run_frontend(const FrontendRequest& request, frontend::Br
             answer.metadata["containerimage.base.config" + suffix] = oci::marshal_image_config(*plan->base_image);
         if (plan->epoch_seconds) answer.metadata["source.date.epoch" + suffix] = std::to_string(*plan->epoch_seconds);
         platforms.push_back({{"ID", id}, {"Platform", platform_json(platform)}});
+        if (options.attestations.contains("sbom")) answer.scans[id] = std::move(plan->scans);
         answer.platforms.emplace_back(id, std::move(plan->definition));
     }
     answer.metadata["refs.platforms"] = nlohmann::ordered_json{{"Platforms", platforms}}.dump();

@@ -33,8 +33,9 @@ struct Forward {
 struct FrontendAnswer {
     bool single = true;  // one result, not one per platform
     std::vector<std::pair<std::string, llb::Definition>>
-        platforms;                                // id ("linux/arm64") and result; none: a question was answered
-    std::map<std::string, std::string> metadata;  // containerimage.config, refs.platforms, …
+        platforms;  // id ("linux/arm64") and result; none: a question was answered
+    std::map<std::string, std::vector<ScanTarget>> scans;  // by platform, as above
+    std::map<std::string, std::string> metadata;           // containerimage.config, refs.platforms, …
     std::optional<Forward> forward;
 };
 

@@ -12,6 +12,7 @@
 #include "dockerfile/lint_text.hpp"
 #include "dockerfile/parse.hpp"
 #include "dockerfile/shell_lex.hpp"
+#include "frontend/git_ref.hpp"
 #include "oci/reference.hpp"
 
 #include <algorithm>
@@ -740,6 +741,36 @@ private:
         return llb::local(options_.context.local_name, std::move(local));
     }
 
+    // A stage says so itself, else the build arguments or the file do, for all or for stages by name.
+    [[nodiscard]] bool is_scanned(const StageState& stage, const std::string& key) const {
+        std::string value(global_args_.get(key).value_or(""));
+        if (const auto given = options_.build_args.find(key); given != options_.build_args.end()) value = given->second;
+        for (const auto& arg : stage.build_args) {
+            if (arg.key == key && arg.value) value = *arg.value;
+        }
+        if (const auto flag = frontend::parse_go_bool(value)) return *flag;
+        return std::ranges::any_of(split(value, ','), [&](const std::string& name) {
+            return !trim(name).empty() && equal_ignoring_case(trim(name), stage.stage.name);
+        });
+    }
+
+    Result<> add_scans(const StageState& target, BuildPlan& plan) {
+        const llb::Platform platform = to_llb_platform(target_platform_);
+        if (is_scanned(target, "BUILDKIT_SBOM_SCAN_CONTEXT")) {
+            context_paths_.insert("/");
+            plan.scans.push_back({"context", TRY(llb::marshal_definition(context_, platform))});
+        }
+        for (std::size_t i = 0; i < states_.size(); ++i) {
+            const StageState& stage = *states_[i];
+            if (&stage == &target || !stage.dispatched || stage.unregistered) continue;
+            if (!is_scanned(stage, "BUILDKIT_SBOM_SCAN_STAGE")) continue;
+            stage.paths->insert("/");
+            const std::string name = stage.stage.name.empty() ? std::to_string(i) : stage.stage.name;
+            plan.scans.push_back({name, TRY(llb::marshal_definition(stage.state, platform))});
+        }
+        return {};
+    }
+
     Result<BuildPlan> finish(StageState& target) {
         // The whole of the result is used, by whoever ships it.
         target.paths->insert("/");
@@ -754,6 +785,7 @@ private:
         plan.ignore_cache = target.ignore_cache;
         plan.context_paths = context_paths_;
         plan.target_name = target.counter.stage;
+        TRY(add_scans(target, plan));
         plan.definition = TRY(llb::marshal_definition(target.state, to_llb_platform(target_platform_)));
         return plan;
     }

@@ -77,12 +77,20 @@ struct ConvertOptions {
     std::function<void(WarningEvent)> warn;
 };
 
+// A stage, or the context, whose packages are to be looked for besides those of the result: what the switches
+// BUILDKIT_SBOM_SCAN_STAGE and BUILDKIT_SBOM_SCAN_CONTEXT ask for.
+struct ScanTarget {
+    std::string name;  // of the stage, or its number; "context"
+    llb::Definition definition;
+};
+
 struct BuildPlan {
     llb::Definition definition;                  // scratch when the result is empty
     oci::ImageConfig image;                      // without rootfs of the new layers; its history has all entries
     std::optional<oci::ImageConfig> base_image;  // as it came from the registry
     std::optional<std::int64_t> epoch_seconds;   // SOURCE_DATE_EPOCH
     bool ignore_cache = false;                   // of the target stage
+    std::vector<ScanTarget> scans;               // of what was built for the result
     oci::Platform platform;                      // of the result
     std::set<std::string> context_paths;         // of the main context, rooted; "/" = everything
     std::string target_name;                     // stage that was built; empty when it has no name

@@ -96,6 +96,14 @@ struct InfoRow {
     std::string value;
 };
 
+// A statement about an image.
+struct Attested {
+    std::string platform;  // of the image; may be empty
+    Digest subject;        // its manifest
+    std::string predicate_type;
+    std::string statement;  // JSON, by whoever wrote it
+};
+
 class Engine {
 public:
     static Result<std::unique_ptr<Engine>> open(std::string root, Config config);
@@ -129,6 +137,8 @@ public:
                                                               const std::string& daemon, Stop stop) = 0;
     // Reads an OCI or docker archive; returns the names (or ids) that are there now.
     virtual Result<std::vector<std::string>> load_images(int in_fd, Stop stop) = 0;
+    // What is said of an image that is kept here, else of one in a registry.
+    virtual Result<std::vector<Attested>> image_attestations(const std::string& name, Stop stop) = 0;
     // A JSON document about the image, as docker image inspect prints one element.
     virtual Result<std::string> inspect_image(const std::string& name) = 0;
     struct HistoryRow {

@@ -13,9 +13,7 @@
 namespace cooper::engine {
 
 Result<attest::Requests> attestations_of(const std::map<std::string, std::string>& frontend_options) {
-    attest::Requests wanted = TRY(attest::parse_requests(TRY(dockerfile::attestations_of(frontend_options))));
-    if (wanted.sbom) return bad_input("SBOMs are not made: leave out --sbom");
-    return wanted;
+    return attest::parse_requests(TRY(dockerfile::attestations_of(frontend_options)));
 }
 
 void LocalJob::note_asked(const SolveCall& call, const FrontendResult& result) {
@@ -151,6 +149,9 @@ Result<std::vector<attest::Attestation>> LocalJob::attest_result(Exporting& e, c
                        .predicate = TRY(attest::make_provenance(facts, *wanted.provenance)),
                        .filename = wanted.provenance->filename,
                        .inline_only = wanted.provenance->inline_only});
+    }
+    if (wanted.sbom) {
+        for (auto& one : TRY(sboms_of(e, platform, ref, image, *wanted.sbom))) out.push_back(std::move(one));
     }
     return out;
 }

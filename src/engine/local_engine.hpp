@@ -43,6 +43,7 @@ public:
     Result<std::vector<HandOverRow>> hand_over_images(const std::vector<std::string>& names, const std::string& daemon,
                                                       Stop stop) override;
     Result<std::vector<std::string>> load_images(int in_fd, Stop stop) override;
+    Result<std::vector<Attested>> image_attestations(const std::string& name, Stop stop) override;
     Result<std::string> inspect_image(const std::string& name) override;
     Result<std::vector<HistoryRow>> image_history(const std::string& name) override;
     Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) override;

@@ -420,6 +420,10 @@ Result<FrontendResult> LocalJob::call_dockerfile(const SolveCall& call, const St
     result.metadata = std::move(answer.metadata);
     for (const auto& [platform, definition] : answer.platforms) {
         const ResultRef ref = TRY(load(definition, {}, stop));
+        std::vector<Scan> scans;
+        for (const auto& scan : answer.scans[platform])
+            scans.push_back({scan.name, TRY(load(scan.definition, {}, stop))});
+        if (!scans.empty()) scans_.lock()->insert_or_assign(ref, std::move(scans));
         if (answer.single) {
             result.ref = ref;
         } else {

@@ -196,6 +196,18 @@ private:
     // image: null for plain files.
     Result<std::vector<attest::Attestation>> attest_result(Exporting& exporting, const std::string& platform,
                                                            const ResultRef& ref, const exporter::PackedImage* image);
+    // job_sboms.cpp
+    // What is to be looked at besides a result.
+    struct Scan {
+        std::string name;
+        ResultRef ref;
+    };
+    [[nodiscard]] std::vector<Scan> scans_of(const ResultRef& ref);
+    Result<std::vector<attest::Attestation>> sboms_of(Exporting& exporting, const std::string& platform,
+                                                      const ResultRef& ref, const exporter::PackedImage* image,
+                                                      const attest::SbomRequest& request);
+    Result<std::vector<attest::Attestation>> scan_by(Exporting& exporting, const std::string& platform,
+                                                     const ResultRef& ref, const attest::SbomRequest& request);
     Result<exporter::PackedAttestation> attest_image(Exporting& exporting, const std::string& platform,
                                                      const ResultRef& ref, const exporter::PackedImage& image);
     Result<> keep_provenance(const FrontendResult& result, ExportAnswer& answer);
@@ -236,6 +248,7 @@ private:
     // What was asked for so far, when a failure is to leave a cache of it.
     Guarded<std::vector<ResultRef>> asked_for_;
     std::atomic<bool> caches_begun_ = false;
+    Guarded<std::map<ResultRef, std::vector<Scan>>> scans_;
     BuildOrder build_order_;
     Guarded<std::map<ResultRef, solver::Output>> rebuilt_;
     Guarded<std::map<std::string, std::string>> places_;  // "Dockerfile:3", by the name of the step

@@ -14,6 +14,7 @@
 namespace cooper::engine {
 
 [[nodiscard]] oci::Platform to_oci(const llb::Platform& platform);
+[[nodiscard]] llb::Platform to_llb(const oci::Platform& platform);
 
 struct LocalJob::Exporting {
     const FrontendResult& result;

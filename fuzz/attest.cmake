@@ -1,0 +1,1 @@
+cooper_fuzzer(package_databases package_databases.cpp cooper_attest)
