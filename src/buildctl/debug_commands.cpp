@@ -1,4 +1,5 @@
 // What is below `buildctl debug`, and dial-stdio.
+#include "base/guarded.hpp"
 #include "base/text.hpp"
 #include "buildctl/command.hpp"
 #include "buildctl/op_text.hpp"
@@ -10,6 +11,7 @@
 #include "sys/fd.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
@@ -177,20 +179,115 @@ Result<int> print_trace(const std::string& ref, const Context& context) {
     return 0;
 }
 
+// The build whose id begins so; without anything, the newest.
+Result<std::string> find_build(const auto& connection, const std::string& start, const Stop& stop) {
+    std::vector<std::string> found;  // oldest first
+    TRY(client::list_history(
+        connection, client::HistoryFilter{},
+        [&](const client::HistoryRecord& record) {
+            const bool known = std::ranges::find(found, record.ref) != found.end();
+            if (record.ref.starts_with(start) && !known) found.push_back(record.ref);
+        },
+        stop));
+    if (found.empty())
+        return fail(Code::not_found, Blame::user, "{}",
+                    start.empty() ? "nothing has been built yet" : "no build " + start);
+    if (!start.empty() && found.size() > 1 && std::ranges::find(found, start) == found.end())
+        return bad_input("{} builds begin with {}", found.size(), start);
+    return found.back();
+}
+
+// The steps of a build as its progress tells them, with the reasons of those that ran.
+class Reasons final : public ProgressSink {
+public:
+    void emit(ProgressEvent event) override {
+        constexpr std::string_view kRan = "ran: ";
+        auto state = state_.lock();
+        if (const auto* vertex = std::get_if<VertexEvent>(&event)) {
+            Step& step = step_of(*state, vertex->digest);
+            step.name = vertex->name;
+            step.cached = vertex->cached;
+        } else if (const auto* status = std::get_if<StatusEvent>(&event);
+                   status != nullptr && status->name.starts_with(kRan)) {
+            step_of(*state, status->vertex).reason = status->name.substr(kRan.size());
+        }
+    }
+    // wanted: a number ("3/8", "builder 3/8") or a part of the name; empty: all that ran.
+    Result<> print(const std::string& wanted, const std::string& ref) {
+        auto state = state_.lock();
+        bool any = false;
+        std::size_t cached = 0;
+        for (const auto& step : *state) {
+            if (!step.name.starts_with('[')) continue;
+            cached += step.cached ? 1 : 0;
+            if (!is_meant(step.name, wanted)) continue;
+            if (!step.reason.empty()) fmt::print("{}\n    {}\n", step.name, step.reason);
+            if (!wanted.empty() && step.cached) fmt::print("{} did not run in build {}: it was cached\n", wanted, ref);
+            any = any || !step.reason.empty() || (!wanted.empty() && step.cached);
+        }
+        if (any) return {};
+        if (wanted.empty()) {
+            fmt::print("nothing ran in build {}: {} steps were cached\n", ref, cached);
+            return {};
+        }
+        return fail(Code::not_found, Blame::user, "no step {} ran in build {}", quoted(wanted), ref);
+    }
+
+private:
+    struct Step {
+        Digest digest;
+        std::string name, reason;
+        bool cached = false;
+    };
+    static Step& step_of(std::vector<Step>& steps, const Digest& digest) {
+        const auto found = std::ranges::find(steps, digest, &Step::digest);
+        return found != steps.end() ? *found : steps.emplace_back(Step{.digest = digest});
+    }
+    static bool is_meant(const std::string& name, const std::string& wanted) {
+        const std::string place = name.substr(1, name.find(']') - 1);  // "builder 3/8"
+        if (wanted.empty() || wanted == place || place.ends_with(" " + wanted)) return true;
+        return !parse_int(wanted) && to_lower(name).find(to_lower(wanted)) != std::string::npos;
+    }
+    Guarded<std::vector<Step>> state_;
+};
+
+Action setup_why(CLI::App& app) {
+    struct Flags {
+        std::vector<std::string> words;
+        std::string build;
+    };
+    auto flags = std::make_shared<Flags>();
+    app.add_option("STEP", flags->words,
+                   "Number (\"3/8\", \"builder 3/8\") or a part of the name of a step [all that ran]");
+    app.add_option("--build", flags->build, "Id of the build, or its first characters [the newest]")->type_name("ID");
+    return [flags](const Context& context) -> Result<int> {
+        const auto connection = TRY(context.connect());
+        const std::string ref = TRY(find_build(*connection, flags->build, context.stop));
+        Reasons reasons;
+        // How the build ended is not asked here.
+        const auto followed = client::follow(*connection, ref, reasons, context.stop);
+        TRY(check_stop(context.stop));
+        if (const auto told = reasons.print(join(flags->words, " "), ref); !told)
+            return followed ? told.error() : followed.error();
+        return 0;
+    };
+}
+
 Action setup_logs(CLI::App& app) {
     struct Flags {
         std::string ref, progress = "auto";
         bool trace = false;
     };
     auto flags = std::make_shared<Flags>();
-    app.add_option("REF", flags->ref, "Id of the build")->required();
+    app.add_option("REF", flags->ref, "Id of the build, or its first characters [the newest]");
     app.add_option("--progress", flags->progress, "auto, plain, tty or rawjson [auto]")->type_name("MODE");
     app.add_flag("--trace", flags->trace, "The OpenTelemetry trace instead");
     return [flags](const Context& context) -> Result<int> {
         if (flags->trace) return print_trace(flags->ref, context);
         const auto connection = TRY(context.connect());
+        const std::string ref = TRY(find_build(*connection, flags->ref, context.stop));
         const auto display = cli::make_display(TRY(cli::parse_progress_mode(flags->progress)));
-        const auto followed = client::follow(*connection, flags->ref, display->sink(), context.stop);
+        const auto followed = client::follow(*connection, ref, display->sink(), context.stop);
         display->finish();
         TRY(followed);
         return 0;
@@ -298,6 +395,7 @@ std::vector<Command> debug_commands() {
             {"dump-llb", "Print LLB; needs no daemon", setup_dump_llb},
             {"histories", "List builds", setup_histories},
             {"logs", "Print the progress of a build", setup_logs},
+            {"why", "Say why the steps of a build ran", setup_why},
             {"monitor", "Print what happens to builds", setup_monitor},
             {"get", "Print a blob of the history", setup_get},
             {"ctl", "Pin, unpin or remove the record of a build", setup_ctl}};

@@ -146,6 +146,45 @@ bool names_daemon(const std::vector<char*>& words) {
     });
 }
 
+// A state directory that is named is looked into, whatever daemon there may be.
+bool names_root(const std::vector<char*>& words) {
+    const char* root = std::getenv("COOPER_ROOT");
+    if (root != nullptr && *root != '\0') return true;
+    return std::any_of(words.begin() + 1, words.end(), [](const char* word) {
+        const std::string_view text = word;
+        return text == "--root" || text.starts_with("--root=");
+    });
+}
+
+// What a daemon built it tells itself: `cooper why` and `cooper logs` are its client's `debug why` and `debug logs`.
+Error ask_daemon(const std::string& command, const std::vector<char*>& words, int at) {
+    static std::vector<std::string> made;
+    made = {"buildctl"};
+    std::vector<std::string> rest;
+    bool list = false;
+    for (std::size_t i = 1; i < words.size(); ++i) {
+        const std::string word = words[i];
+        if (static_cast<int>(i) == at) continue;
+        if (word == "--builder" && i + 1 < words.size()) {
+            made.emplace_back("--addr");
+            made.emplace_back(words[++i]);
+        } else if (word.starts_with("--builder=")) {
+            made.push_back("--addr=" + word.substr(10));
+        } else if (command == "logs" && (word == "-l" || word == "--list")) {
+            list = true;
+        } else {
+            rest.push_back(word);
+        }
+    }
+    made.emplace_back("debug");
+    made.push_back(list ? "histories" : command);
+    if (command == "logs" && !list) made.emplace_back("--progress=plain");
+    made.insert(made.end(), rest.begin(), rest.end());
+    std::vector<char*> arguments;
+    for (auto& word : made) arguments.push_back(word.data());
+    return become_client("buildctl", std::move(arguments));
+}
+
 int run_command(const Command& command, int argc, char** argv, int at, StopSource& source, RemoteBuilder* remote) {
     GlobalOptions global;
     CLI::App app(command.summary, "cooper " + command.name);
@@ -243,6 +282,10 @@ int main(int argc, char** argv, RemoteBuilder* remote) {
         fmt::print(stderr, "error: cooper has no command {}{}\nsee 'cooper --help'\n", quoted(name),
                    near ? fmt::format(", did you mean {}?", *near) : "");
         return 2;
+    }
+    if ((name == "why" || name == "logs") && names_daemon(words) && !names_root(words)) {
+        print_error(ask_daemon(name, words, at));
+        return 1;
     }
     const bool at_daemon = name == "build" && names_daemon(words);
     if (at_daemon && remote == nullptr) {

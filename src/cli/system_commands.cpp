@@ -16,13 +16,33 @@ namespace {
 struct Flags {
     std::vector<std::string> filters;
     std::string keep_storage, host, user, password, ref;
-    bool all = false, force = false, verbose = false, password_stdin = false;
+    bool all = false, force = false, verbose = false, password_stdin = false, why_kept = false, dry_run = false;
 };
+
+std::string shortened(const std::string& text, std::size_t limit) {
+    return text.size() > limit ? text.substr(0, limit - 3) + "..." : text;
+}
+
+Result<int> print_why_kept(Session& session) {
+    const auto engine = TRY(session.open_engine());
+    std::vector<std::vector<std::string>> rows = {{"ID", "SIZE", "KEPT BY", "FREED BY", "DESCRIPTION"}};
+    std::uint64_t total = 0;
+    for (const auto& row : TRY(engine->why_kept())) {
+        total += row.usage.size_bytes;
+        rows.push_back({row.usage.id, human_size(row.usage.size_bytes), join(row.by, "; "), join(row.freed_by, "; "),
+                        shortened(row.usage.description, 60)});
+    }
+    print_table(rows);
+    fmt::print("Total:\t{}\n", human_size(total));
+    return 0;
+}
 
 Action setup_du(CLI::App& app) {
     auto flags = std::make_shared<Flags>();
     app.add_flag("-v,--verbose", flags->verbose, "Every field of every record");
+    app.add_flag("--why-kept", flags->why_kept, "What holds each record, and what would free it");
     return [flags](Session& session) -> Result<int> {
+        if (flags->why_kept) return print_why_kept(session);
         const auto engine = TRY(session.open_engine());
         std::uint64_t total = 0;
         std::uint64_t reclaimable = 0;
@@ -38,9 +58,8 @@ Action setup_du(CLI::App& app) {
                     row.id, row.record_type, !row.in_use, row.shared, human_size(row.size_bytes), row.usage_count, last,
                     row.description);
             } else {
-                std::string description =
-                    row.description.size() > 60 ? row.description.substr(0, 57) + "..." : row.description;
-                rows.push_back({row.id, row.in_use ? "false" : "true", human_size(row.size_bytes), last, description});
+                rows.push_back({row.id, row.in_use ? "false" : "true", human_size(row.size_bytes), last,
+                                shortened(row.description, 60)});
             }
         }
         if (!flags->verbose) print_table(rows);
@@ -55,14 +74,17 @@ Action setup_prune(CLI::App& app) {
     app.add_option("--filter", flags->filters, "until=24h, type==exec.cachemount, id==…")
         ->type_name("FILTER")
         ->allow_extra_args(false);
-    app.add_option("--keep-storage,--reserved-space", flags->keep_storage, "Keep this much of the newest")
+    app.add_option("--keep-storage,--reserved-space", flags->keep_storage,
+                   "Keep this much: what is made again at the least cost goes first")
         ->type_name("BYTES");
+    app.add_flag("--dry-run", flags->dry_run, "Only say what would be removed");
     app.add_flag("-f,--force", flags->force, "Do not ask");
     return [flags](Session& session) -> Result<int> {
-        engine::PruneRequest request{.all = flags->all, .filters = flags->filters, .keep_storage_bytes = 0};
+        engine::PruneRequest request{
+            .all = flags->all, .dry_run = flags->dry_run, .filters = flags->filters, .keep_storage_bytes = 0};
         if (!flags->keep_storage.empty())
             request.keep_storage_bytes = static_cast<std::uint64_t>(TRY(parse_memory(flags->keep_storage)));
-        if (!flags->force && ::isatty(STDIN_FILENO) == 1) {
+        if (!flags->force && !flags->dry_run && ::isatty(STDIN_FILENO) == 1) {
             fmt::print("WARNING! This will remove {}. Are you sure you want to continue? [y/N] ",
                        flags->all ? "all build cache that no image uses" : "all dangling build cache");
             std::string answer;
@@ -176,9 +198,9 @@ Action setup_logout(CLI::App& app) {
 std::vector<Command> system_commands() {
     return {
         {"logs", "Show the log of a build", "  cooper logs\n  cooper logs --list\n", setup_logs, false},
-        {"du", "Show what takes up space", "  cooper du\n  cooper du -v\n", setup_du, false},
-        {"prune", "Remove build cache", "  cooper prune\n  cooper prune -a --filter until=48h -f\n", setup_prune,
-         false},
+        {"du", "Show what takes up space", "  cooper du\n  cooper du --why-kept\n", setup_du, false},
+        {"prune", "Remove build cache", "  cooper prune --dry-run\n  cooper prune -a --filter until=48h -f\n",
+         setup_prune, false},
         {"login", "Store credentials of a registry", "  cooper login -u me registry.example.com\n", setup_login, false},
         {"logout", "Forget credentials of a registry", "  cooper logout registry.example.com\n", setup_logout, false},
         {"info", "Show what this machine offers", "  cooper info\n", setup_info, false},

@@ -1,5 +1,6 @@
 #include "daemon/usage.hpp"
 
+#include "base/text.hpp"
 #include "daemon/detail/timestamps.hpp"
 #include "proto/control.pb.h"
 
@@ -26,6 +27,10 @@ std::optional<std::string> field_of(const engine::UsageRow& row, const Filter::P
     if (name == "id") return row.id;
     if (name == "type") return row.record_type;
     if (name == "description") return row.description;
+    if (name == "parents") {
+        if (row.parents.empty()) return std::nullopt;
+        return join(row.parents, ";");
+    }
     if (name == "inuse") return flag(row.in_use);
     if (name == "mutable") return flag(row.mutable_record);
     if (name == "immutable") return flag(!row.mutable_record);
@@ -72,7 +77,9 @@ Result<std::vector<engine::UsageRow>> prune_by(engine::Engine& engine, const GcP
     };
     if (policy.reserved_bytes != 0 || policy.max_used_bytes != 0 || policy.min_free_bytes != 0) {
         std::uint64_t used = 0;
-        for (const auto& row : TRY(engine.disk_usage())) used += row.size_bytes;
+        for (const auto& row : TRY(engine.disk_usage())) {
+            if (!row.shared) used += row.size_bytes;
+        }
         struct statvfs disk{};
         if (::statvfs(engine.root().c_str(), &disk) != 0)
             return fail_errno(errno, "look at the disk of " + engine.root());
@@ -102,6 +109,7 @@ void put_usage(const engine::UsageRow& row, moby::buildkit::v1::UsageRecord& rec
     record.set_description(row.description);
     record.set_recordtype(row.record_type);
     record.set_shared(row.shared);
+    for (const auto& parent : row.parents) record.add_parents(parent);
 }
 
 void put_version(moby::buildkit::v1::types::BuildkitVersion& version) {

@@ -329,7 +329,7 @@ Result<BuildResponse> Build::run() {
         const auto value = TRY(session->find_secret(secret.id, stop_));
         secret_keys[secret.id] = value ? TRY(engine_.secret_key(value->reveal())) : std::string("none");
     }
-    auto view = TRY(engine_.store_->branch());
+    auto view = TRY(engine_.store_->branch("build " + ref_));
     LocalJob job(engine_, std::move(view),
                  {.ref = ref_,
                   .session = session,
@@ -403,7 +403,7 @@ Result<sourcepolicy::Lock> Build::lock() {
     TRY(prepare_context());
     TRY(prepare_options());
     const auto judge = std::make_shared<LockJudge>(*engine_.store_);
-    auto view = TRY(engine_.store_->branch());
+    auto view = TRY(engine_.store_->branch("build " + ref_));
     LocalJob job(engine_, std::move(view),
                  {.ref = ref_,
                   .session = TRY(session::LocalSession::create(std::move(offers_))),

@@ -68,7 +68,8 @@ Result<> LocalEngine::import_cache_mount(const std::string& id, int in_fd, Stop 
         key, store::Sharing::locked, fmt::format("imported cache mount with id {}", quoted(id)), stop));
     // Until it is marked it is thrown away by the next who wants it.
     const auto directory = TRY(sys::RootedDir::open_host(mount.host_path()));
-    TRY_CONTEXT(layer::apply_layer_tar(*tar.source, directory, apply_limits(config_), stop), "cache mount {}", id);
+    TRY_CONTEXT(layer::apply_layer_tar(*tar.source, directory, apply_limits(config_, *store_), stop), "cache mount {}",
+                id);
     return mount.mark_seeded();
 }
 

@@ -12,6 +12,24 @@
 
 namespace cooper::engine {
 
+Result<std::chrono::seconds> parse_age(std::string_view text) {
+    std::int64_t total = 0;
+    std::string_view rest = text;
+    while (!rest.empty()) {
+        const std::size_t digits = rest.find_first_not_of("0123456789");
+        const auto number = parse_int(rest.substr(0, digits));
+        if (!number) return bad_input("invalid duration {}", quoted(text)).with_hint("write 30m, 24h or 168h");
+        const char unit = digits == std::string_view::npos ? 's' : rest[digits];
+        const std::int64_t factor = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : unit == 'd' ? 86400 : 0;
+        if (factor == 0 || *number > 10'000'000) {
+            return bad_input("invalid duration {}", quoted(text)).with_hint("write 30m, 24h or 168h");
+        }
+        total += *number * factor;
+        rest.remove_prefix(digits == std::string_view::npos ? rest.size() : digits + 1);
+    }
+    return std::chrono::seconds(total);
+}
+
 namespace {
 
 class Reader {
@@ -54,6 +72,34 @@ public:
         std::string text = fmt::format("unknown key {}", quoted(key));
         if (const auto suggestion = nearest(key, known)) text += fmt::format(", did you mean {}?", *suggestion);
         return wrong(node, text);
+    }
+
+    Result<> disk_size(const toml::node& node, std::string_view key, DiskSize& out) const {
+        const auto text = node.value_exact<std::string>();
+        if (text && text->ends_with('%')) {
+            const auto percent = parse_int(text->substr(0, text->size() - 1));
+            if (!percent || *percent < 1 || *percent > 100)
+                return wrong(node, fmt::format("{} must be a size such as \"20GB\" or \"10%\"", key));
+            out = DiskSize{.bytes = 0, .percent = static_cast<int>(*percent)};
+            return {};
+        }
+        std::uint64_t bytes = 0;
+        TRY(size(node, key, bytes));
+        out = DiskSize{.bytes = bytes, .percent = 0};
+        return {};
+    }
+
+    // Seconds, or a duration such as "48h".
+    Result<> duration(const toml::node& node, std::string_view key, std::int64_t& out) const {
+        if (const auto number = node.value_exact<std::int64_t>(); number && *number >= 0) {
+            out = *number;
+            return {};
+        }
+        const auto text = node.value_exact<std::string>();
+        const auto parsed = text ? parse_age(*text) : Result<std::chrono::seconds>(bad_input("no text"));
+        if (!parsed) return wrong(node, fmt::format("{} must be seconds, or a duration such as \"48h\"", key));
+        out = parsed->count();
+        return {};
     }
 
     Result<> size(const toml::node& node, std::string_view key, std::uint64_t& out) const {
@@ -110,8 +156,16 @@ Result<> read_gc(const Reader& reader, const toml::table& table, GcConfig& gc) {
             TRY(reader.size(node, key, gc.keep_storage_bytes));
         } else if (key == "keep-duration-seconds") {
             TRY(reader.value(node, key, gc.keep_duration_s));
+        } else if (key == "keep-duration") {
+            TRY(reader.duration(node, key, gc.keep_duration_s));
+        } else if (key == "reserved") {
+            TRY(reader.disk_size(node, key, gc.reserved));
+        } else if (key == "min-free") {
+            TRY(reader.disk_size(node, key, gc.min_free));
         } else {
-            return reader.unknown(node, key, {"enabled", "keep-storage", "keep-duration-seconds"});
+            return reader.unknown(
+                node, key,
+                {"enabled", "keep-storage", "keep-duration", "keep-duration-seconds", "reserved", "min-free"});
         }
     }
     return {};
@@ -142,6 +196,8 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
             TRY(reader.value(node, key, config.oci_runtime));
         } else if (key == "emulators") {
             TRY(reader.value(node, key, config.emulators));
+        } else if (key == "max-disk") {
+            TRY(reader.disk_size(node, key, config.max_disk));
         } else if (key == "jobs") {
             TRY(reader.value(node, key, config.jobs));
         } else if (key == "docker-config") {
@@ -181,7 +237,7 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
             }
         } else {
             return reader.unknown(node, key,
-                                  {"root", "oci-runtime", "jobs", "docker-config", "tag-max-age-seconds",
+                                  {"root", "oci-runtime", "max-disk", "jobs", "docker-config", "tag-max-age-seconds",
                                    "secret-leaks", "dns", "limits", "cdi", "gc", "registry"});
         }
     }

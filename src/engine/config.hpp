@@ -5,6 +5,7 @@
 #include "base/result.hpp"
 #include "ops/secret_guard.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -21,10 +22,18 @@ struct RegistryHost {
     std::string ca_file;
 };
 
+// Bytes, or so much of the file system's size. Neither: nothing was said.
+struct DiskSize {
+    std::uint64_t bytes = 0;
+    int percent = 0;
+};
+
 struct GcConfig {
     bool enabled = true;
     std::uint64_t keep_storage_bytes = 0;  // 0 = a tenth of the disk, at least 2 GB
     std::int64_t keep_duration_s = 0;      // 0 = no age limit
+    DiskSize reserved;                     // never less is kept
+    DiskSize min_free;                     // of the file system
 };
 
 struct Config {
@@ -35,6 +44,7 @@ struct Config {
     std::string docker_config;  // credentials file's directory; empty = $DOCKER_CONFIG or ~/.docker
     std::map<std::string, RegistryHost> registries;
     GcConfig gc;
+    DiskSize max_disk;                            // what the state directory may take; see store/space.hpp
     std::uint64_t max_layer_bytes = 64ULL << 30;  // limit of one unpacked layer
     std::uint64_t max_layer_files = 10'000'000;
     // Remote sources are refused and steps have no network. Of `cooper build --offline`; no key of the file.
@@ -49,6 +59,8 @@ struct Config {
 
 // "fail", "warn" or "allow".
 [[nodiscard]] Result<ops::OnLeak> parse_on_leak(std::string_view text);
+// A Go duration of whole units ("24h", "1h30m"), or seconds.
+[[nodiscard]] Result<std::chrono::seconds> parse_age(std::string_view text);
 // A missing file is not_found.
 [[nodiscard]] Result<Config> load_config(const std::string& host_path);
 [[nodiscard]] Result<Config> parse_config(std::string_view toml, std::string_view file_name);

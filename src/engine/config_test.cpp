@@ -10,6 +10,7 @@ TEST(Config, ReadsEveryKey) {
     const auto config = parse_config(R"(
 root = "/srv/cooper"
 oci-runtime = "runc"
+max-disk = "15%"
 jobs = 4
 docker-config = "/srv/docker"
 dns = ["10.0.0.1"]
@@ -19,7 +20,9 @@ max-layer-files = 1000
 [gc]
 enabled = false
 keep-storage = "5GB"
-keep-duration-seconds = 3600
+keep-duration = "48h"
+reserved = "1GB"
+min-free = 1000
 [registry."docker.io"]
 mirrors = ["mirror.example.com"]
 [registry."localhost:5000"]
@@ -35,6 +38,10 @@ ca = "/etc/ca.pem"
     EXPECT_EQ(config->registries.at("docker.io").mirrors.front(), "mirror.example.com");
     EXPECT_TRUE(*config->registries.at("localhost:5000").plain_http);
     EXPECT_FALSE(config->gc.enabled);
+    EXPECT_EQ(config->max_disk.percent, 15);
+    EXPECT_EQ(config->gc.keep_duration_s, 48 * 3600);
+    EXPECT_EQ(config->gc.reserved.bytes, 1'000'000'000U);
+    EXPECT_EQ(config->gc.min_free.bytes, 1000U);
 }
 
 TEST(Config, MistakesNameTheLineAndTheKey) {
@@ -44,6 +51,8 @@ TEST(Config, MistakesNameTheLineAndTheKey) {
               "c.toml:1: jobs must be a number, 0 or more");
     EXPECT_NE(parse_config("jobs = [", "c.toml").error().to_string().find("c.toml:1"), std::string::npos);
     EXPECT_FALSE(parse_config("[registry]\nx = 1", "c.toml"));
+    EXPECT_FALSE(parse_config("max-disk = \"101%\"", "c.toml"));
+    EXPECT_FALSE(parse_config("[gc]\nkeep-duration = \"2 days\"", "c.toml"));
     EXPECT_FALSE(parse_config("[limits]\nmax-layer-size = \"many\"", "c.toml"));
 }
 

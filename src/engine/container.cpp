@@ -154,8 +154,12 @@ Result<int> LocalEngine::run(const RunRequest& request, ProgressSink& progress, 
     root.work = writable.work_path();
     if (sys::in_user_namespace()) root.options = {"userxattr"};
     spec.root = std::move(root);
-    const run::Exit exit = TRY(run::run_interactive(*TRY(executor()), spec, run::InteractiveOptions{}, stop));
-    return exit.status.code;
+    const auto watch = store_->space().watch("the container", {writable.host_path()}, stop);
+    const Stop& ends = watch == nullptr ? stop : watch->stop();
+    const auto exit = run::run_interactive(*TRY(executor()), spec, run::InteractiveOptions{}, ends);
+    if (watch != nullptr && watch->refused()) return *watch->refused();
+    if (!exit) return exit.error();
+    return exit->status.code;
 }
 
 }  // namespace cooper::engine

@@ -40,10 +40,19 @@ struct UsageRow {
     std::int64_t usage_count = 0;
     std::optional<Timestamp> created;
     std::optional<Timestamp> last_used;
+    std::vector<std::string> parents;  // ids of what it is on top of
+};
+
+// Why a record is there and what would free it, in words.
+struct KeptRow {
+    UsageRow usage;
+    std::vector<std::string> by;
+    std::vector<std::string> freed_by;
 };
 
 struct PruneRequest {
     bool all = false;
+    bool dry_run = false;              // only says what would go
     std::vector<std::string> filters;  // until=24h, type==…, id==…
     std::uint64_t keep_storage_bytes = 0;
     std::chrono::seconds unused_for{0};                // only what nobody has used for so long
@@ -154,6 +163,7 @@ public:
     virtual Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) = 0;
 
     virtual Result<std::vector<UsageRow>> disk_usage() = 0;
+    virtual Result<std::vector<KeptRow>> why_kept() = 0;
     [[nodiscard]] virtual const std::string& root() const = 0;
     // A blob of the state directory, to be read; not_found.
     virtual Result<sys::Fd> open_blob(const Digest& digest) = 0;

@@ -28,33 +28,17 @@ registry::RegistryConfig registry_config(const Config& config) {
     return out;
 }
 
-layer::ApplyLimits apply_limits(const Config& config) {
+layer::ApplyLimits apply_limits(const Config& config, store::Store& store) {
     layer::ApplyLimits limits;
     limits.max_bytes = config.max_layer_bytes;
     limits.max_entries = config.max_layer_files;
+    limits.before_write = [&store](std::uint64_t bytes) {
+        return store.space().charge(bytes, "a layer that is unpacked");
+    };
     return limits;
 }
 
 namespace {
-
-// A Go duration of whole units ("24h", "1h30m"), or seconds.
-Result<std::chrono::seconds> parse_age(std::string_view text) {
-    std::int64_t total = 0;
-    std::string_view rest = text;
-    while (!rest.empty()) {
-        const std::size_t digits = rest.find_first_not_of("0123456789");
-        const auto number = parse_int(rest.substr(0, digits));
-        if (!number) return bad_input("invalid duration {}", quoted(text)).with_hint("write 30m, 24h or 168h");
-        const char unit = digits == std::string_view::npos ? 's' : rest[digits];
-        const std::int64_t factor = unit == 's' ? 1 : unit == 'm' ? 60 : unit == 'h' ? 3600 : unit == 'd' ? 86400 : 0;
-        if (factor == 0 || *number > 10'000'000) {
-            return bad_input("invalid duration {}", quoted(text)).with_hint("write 30m, 24h or 168h");
-        }
-        total += *number * factor;
-        rest.remove_prefix(digits == std::string_view::npos ? rest.size() : digits + 1);
-    }
-    return std::chrono::seconds(total);
-}
 
 UsageRow row_of(const store::UsageRecord& record) {
     UsageRow row;
@@ -68,7 +52,19 @@ UsageRow row_of(const store::UsageRecord& record) {
     row.usage_count = record.usage_count;
     row.created = record.created;
     row.last_used = record.last_used;
+    row.parents = record.parents;
     return row;
+}
+
+}  // namespace
+
+namespace {
+
+Result<std::uint64_t> bytes_on_disk(const std::string& root, const DiskSize& size) {
+    if (size.percent == 0) return size.bytes;
+    struct statvfs disk{};
+    if (::statvfs(root.c_str(), &disk) != 0) return fail_errno(errno, "size of the disk of " + root);
+    return std::uint64_t{disk.f_blocks} * disk.f_frsize / 100 * static_cast<std::uint64_t>(size.percent);
 }
 
 }  // namespace
@@ -80,6 +76,8 @@ Result<std::unique_ptr<Engine>> Engine::open(std::string root, Config config) {
 Result<std::unique_ptr<Engine>> LocalEngine::create(const std::string& root, Config config) {
     static const SystemClock kClock;
     auto store = TRY(store::Store::open(root, kClock));
+    if (const std::uint64_t limit = TRY(bytes_on_disk(root, config.max_disk)); limit > 0)
+        TRY_CONTEXT(store->limit_space(limit), "max-disk");
     return std::unique_ptr<Engine>(new LocalEngine(std::move(store), std::move(config)));
 }
 
@@ -112,7 +110,7 @@ LocalEngine::LocalEngine(std::unique_ptr<store::Store> store, Config config)
       credentials_(config_.docker_config),
       registry_(registry_config(config_), credentials_, http_, http::RetryPolicy{}),
       origin_(registry_),
-      images_(*store_, origin_, apply_limits(config_), 4),
+      images_(*store_, origin_, apply_limits(config_, *store_), 4),
       trees_(*store_, *this, core_count()),
       packer_(
           *store_,
@@ -168,6 +166,14 @@ Result<> LocalEngine::collect_garbage() {
         if (::statvfs(store_->root().c_str(), &disk) != 0) return fail_errno(errno, "size of the disk");
         keep = std::max<std::uint64_t>(disk.f_blocks * disk.f_frsize / 10, 2'000'000'000);
     }
+    const std::uint64_t min_free = TRY(bytes_on_disk(store_->root(), config_.gc.min_free));
+    if (min_free > 0) {
+        struct statvfs disk{};
+        if (::statvfs(store_->root().c_str(), &disk) != 0) return fail_errno(errno, "size of the disk");
+        const std::uint64_t free = std::uint64_t{disk.f_bavail} * disk.f_frsize;
+        if (free < min_free) keep = std::min(keep, used > min_free - free ? used - (min_free - free) : 1);
+    }
+    keep = std::max(keep, TRY(bytes_on_disk(store_->root(), config_.gc.reserved)));
     if (used > keep) {
         store::PruneOptions options;
         options.all = true;
@@ -197,10 +203,19 @@ Result<std::vector<UsageRow>> LocalEngine::disk_usage() {
     return rows;
 }
 
+Result<std::vector<KeptRow>> LocalEngine::why_kept() {
+    TRY(release_if_idle());
+    std::vector<KeptRow> rows;
+    for (auto& record : TRY(store_->why_kept()))
+        rows.push_back({row_of(record.usage), std::move(record.by), std::move(record.freed_by)});
+    return rows;
+}
+
 Result<PruneResponse> LocalEngine::prune(const PruneRequest& request) {
     store::PruneOptions options;
     options.all = request.all;
     options.keep_bytes = request.keep_storage_bytes;
+    options.dry_run = request.dry_run;
     if (request.unused_for.count() > 0) options.used_before = clock_.now() - request.unused_for;
     if (request.only) {
         options.only = [&request](const store::UsageRecord& record) { return request.only(row_of(record)); };

@@ -23,7 +23,7 @@ namespace cooper::engine {
 
 [[nodiscard]] std::size_t core_count();
 [[nodiscard]] registry::RegistryConfig registry_config(const Config& config);
-[[nodiscard]] layer::ApplyLimits apply_limits(const Config& config);
+[[nodiscard]] layer::ApplyLimits apply_limits(const Config& config, store::Store& store);
 
 class LocalEngine final : public Engine, private ops::LayerFetcher {
 public:
@@ -48,6 +48,7 @@ public:
     Result<std::vector<HistoryRow>> image_history(const std::string& name) override;
     Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) override;
     Result<std::vector<UsageRow>> disk_usage() override;
+    Result<std::vector<KeptRow>> why_kept() override;
     [[nodiscard]] const std::string& root() const override { return store_->root(); }
     Result<sys::Fd> open_blob(const Digest& digest) override { return store_->open_blob(digest); }
     Result<PruneResponse> prune(const PruneRequest& request) override;

@@ -820,7 +820,7 @@ Result<> LocalJob::unpack_tar_context(int tar_fd, const Stop& stop) {
 }
 
 Result<std::unique_ptr<BuildJob>> LocalEngine::start_job(JobOptions options, ProgressSink& progress) {
-    auto store = TRY(store_->branch());
+    auto store = TRY(store_->branch("build " + options.ref));
     return std::unique_ptr<BuildJob>(std::make_unique<LocalJob>(*this, std::move(store), std::move(options), progress));
 }
 

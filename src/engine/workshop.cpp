@@ -84,7 +84,7 @@ Workshop::Workshop(LocalEngine& engine, std::shared_ptr<store::Store> store, std
       credentials_(credentials != nullptr ? *credentials : session_credentials_),
       registry_(registry_config(engine.config_), credentials_, engine.http_, http::RetryPolicy{}),
       origin_(registry_),
-      images_(*store_, *this, apply_limits(engine.config_), 4),
+      images_(*store_, *this, apply_limits(engine.config_, *store_), 4),
       http_(*store_, engine.http_, engine.config_.max_layer_bytes),
       git_(*store_, engine.config_.offline),
       secrets_(engine.config_.secret_leaks),

@@ -187,6 +187,7 @@ private:
         sys::Fd fd(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
         if (!fd.valid()) return failed("open");
         TRY(set_metadata(fd.get(), header));
+        TRY(ask(1));
         if (hides_lower) TRY(mark_opaque(fd.get()));
         directories_.push_back({path, header.mtime_ns});
         // What follows is most likely in here.
@@ -214,11 +215,16 @@ private:
         return std::move(fd).close();
     }
 
+    Result<> ask(std::uint64_t bytes) const {
+        return limits_.before_write ? limits_.before_write((bytes + 4095) / 4096 * 4096) : Result<>();
+    }
+
     Result<> write_plain(int fd) {
         for (;;) {
             const auto data = TRY(tar_.chunk());
             if (data.empty()) return {};
             TRY(check_stop(stop_));
+            TRY(ask(data.size()));
             TRY(sys::write_all(fd, data));
         }
     }
@@ -232,6 +238,7 @@ private:
                 if (data.empty()) data = TRY(tar_.chunk());
                 if (data.empty()) return bad_input("sparse file is truncated");
                 const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(left, data.size()));
+                TRY(ask(n));
                 TRY(sys::write_all(fd, data.first(n)));
                 data = data.subspan(n);
                 left -= n;

@@ -13,6 +13,7 @@
 #include "sys/rooted_dir.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct ApplyLimits {
     std::uint64_t max_entries = 10'000'000;
     std::uint64_t max_bytes = std::uint64_t{1} << 40;  // of files, holes included
     std::size_t max_path_bytes = 4096;
+    // Asked for so many bytes on disk before they are written; an error of it ends the unpacking.
+    std::function<Result<>(std::uint64_t bytes)> before_write{};
 };
 
 struct ApplyStats {

@@ -84,7 +84,7 @@ public:
             tail.add(chunk);
             context_.progress.log(stream, std::string(chunk));
         };
-        const run::Exit exit = TRY(executor->run(spec_, streams, context_.stop));
+        const run::Exit exit = TRY(run_watched(*executor, spec_, streams, context_.stop));
         if (!is_valid(exit.status.code)) {
             keep_failed();
             return run::exit_error(spec_, exit.status).with_detail(LogTail{parts_.description, tail.text()});
@@ -107,7 +107,20 @@ public:
         spec.tty = terminal == Terminal::yes;
         if (streams.stdin_fd >= 0) spec.stdin_mode = run::StdinMode::forward;
         run::Executor* executor = TRY(environment_.executor());
-        return TRY(executor->run(spec, streams, stop)).status;
+        return TRY(run_watched(*executor, spec, streams, stop)).status;
+    }
+
+    // What it writes counts against the cap of the state directory.
+    Result<run::Exit> run_watched(run::Executor& executor, const run::ProcessSpec& spec, const run::Streams& streams,
+                                  const Stop& stop) {
+        std::vector<std::string> places;
+        for (const auto& [key, path] : cache_paths_) places.push_back(path);
+        for (const auto& written : written_) places.push_back(written.draft.host_path());
+        const auto watch = environment_.store.space().watch(parts_.description, std::move(places), stop);
+        if (watch == nullptr) return executor.run(spec, streams, stop);
+        auto exit = executor.run(spec, streams, watch->stop());
+        if (const auto refused = watch->refused()) return *refused;
+        return exit;
     }
 
     // The files of a mount as they are now.
@@ -337,6 +350,9 @@ private:
                 const auto tree = TRY(environment_.trees.tree(make_result(seed), context_.progress, context_.stop));
                 const auto builder =
                     TRY(snapshot::LayerBuilder::create({}, TRY(sys::RootedDir::open_host(cache.host_path()))));
+                builder->set_before_write([this](std::uint64_t bytes) {
+                    return environment_.store.space().charge(bytes, parts_.description);
+                });
                 // Copied, not linked: what a cache mount changes must not change a layer.
                 TRY(layer::materialize(copy_only(tree), *builder, nullptr, context_.stop));
                 TRY(builder->finish());

@@ -161,6 +161,8 @@ private:
         work->draft.emplace(TRY(op_.environment_.store.begin_layer()));
         work->builder = TRY(snapshot::LayerBuilder::create(TRY(op_.environment_.trees.layer_dirs(work->base)),
                                                            TRY(work->draft->open())));
+        work->builder->set_before_write(
+            [this](std::uint64_t bytes) { return op_.environment_.store.space().charge(bytes, op_.description_); });
         return work;
     }
 
@@ -225,6 +227,7 @@ private:
     void remember_copy(store::LayerId id) {
         if (!remembers_ || op_.op_.actions.empty()) return;
         if (!manifest_.table().save(manifest_file(id), "copied")) return;
+        static_cast<void>(op_.environment_.store.note_files_of(id));
         static_cast<void>(op_.environment_.store.set_fact(hint_key(), std::to_string(id)));
     }
 

@@ -50,6 +50,8 @@ Result<store::Chain> DiffOp::compare(const store::Chain& lower, const store::Cha
     store::LayerDraft draft = TRY(environment_.store.begin_layer());
     const auto builder =
         TRY(snapshot::LayerBuilder::create(TRY(environment_.trees.layer_dirs(lower)), TRY(draft.open())));
+    builder->set_before_write(
+        [this](std::uint64_t bytes) { return environment_.store.space().charge(bytes, description_); });
     TRY(layer::put_difference(before, after, *builder, context.stop));
     TRY(builder->finish());
     store::LayerInfo info;

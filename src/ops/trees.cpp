@@ -51,6 +51,7 @@ Result<store::Chain> Trees::layers_of(const solver::SharedResult& result, std::s
     if (ref == nullptr || ref->local() == nullptr) return chain_of(result);
     store::LayerDraft draft = TRY(store_.begin_layer());
     const auto builder = TRY(snapshot::LayerBuilder::create({}, TRY(draft.open())));
+    builder->set_before_write([&](std::uint64_t bytes) { return store_.space().charge(bytes, use); });
     TRY(layer::materialize(ref->local()->tree(), *builder, &ref->local()->digester(), stop));
     TRY(builder->finish());
     store::LayerInfo info;
@@ -69,7 +70,8 @@ Result<Digest> Trees::digest(const solver::SharedResult& result, const std::vect
     const Digest digest = TRY(chain->digester->digest_all(selectors, stop));
     if (chain->digester->learnt()) {
         // Remembering is a kindness to the next build; a full disk must not fail this one.
-        static_cast<void>(chain->digester->table().save(chain->table_file, chain->table_key));
+        if (chain->digester->table().save(chain->table_file, chain->table_key))
+            static_cast<void>(store_.note_files_of(chain_of(result).layers.back()));
     }
     return digest;
 }

@@ -62,18 +62,24 @@ Result<> apply_meta(int fd, const Meta& meta, Owned owned, std::uint32_t created
     return {};
 }
 
-Result<std::uint64_t> copy_bytes(int from, int to, const std::string& name) {
+constexpr std::size_t kAskedAtOnce = 1U << 20U;
+
+std::uint64_t in_blocks(std::uint64_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+
+Result<std::uint64_t> copy_bytes(int from, int to, const std::string& name, const LayerBuilder::BeforeWrite& ask) {
     std::uint64_t total = 0;
     std::array<std::byte, kCopyChunk> buffer;
     while (true) {
         const std::size_t n = TRY_CONTEXT(sys::read_some(from, buffer), "copy {}", name);
         if (n == 0) return total;
+        if (ask) TRY(ask(in_blocks(n)));
         TRY_CONTEXT(sys::write_all(to, std::span(buffer).first(n)), "copy {}", name);
         total += n;
         if (n < buffer.size() && total < kCopyChunk) return total;  // the end of a small regular file
         if (total < kKernelCopyFrom) continue;
         while (true) {
-            const ssize_t copied = ::copy_file_range(from, nullptr, to, nullptr, 1UL << 30U, 0);
+            if (ask) TRY(ask(kAskedAtOnce));
+            const ssize_t copied = ::copy_file_range(from, nullptr, to, nullptr, ask ? kAskedAtOnce : 1UL << 30U, 0);
             if (copied < 0) break;  // another file system: go on by hand
             if (copied == 0) return total;
             total += static_cast<std::uint64_t>(copied);
@@ -158,6 +164,7 @@ Result<WritableDirRef> WritableDir::open_dir(const std::string& name) {
 
 Result<WritableDirRef> WritableDir::make_dir(const std::string& name, const Meta& meta) {
     const std::string path = below(path_, name);
+    TRY(owner_.ask(1));
     const bool hides = TRY(drop_whiteout(fd_.get(), name)) || TRY(base_has(name));
     if (::mkdirat(fd_.get(), name.c_str(), 0700) != 0) {
         return errno == EEXIST ? exists(path) : fail_errno(errno, "create directory " + path);
@@ -182,7 +189,7 @@ Result<std::uint64_t> WritableDir::put_file(const std::string& name, int source_
         fd = sys::Fd(::openat(fd_.get(), name.c_str(), kFlags, 0600));
     }
     if (!fd.valid()) return errno == EEXIST ? exists(below(path_, name)) : fail_errno(errno, below(path_, name));
-    const std::uint64_t size = TRY(copy_bytes(source_fd, fd.get(), below(path_, name)));
+    const std::uint64_t size = TRY(copy_bytes(source_fd, fd.get(), below(path_, name), owner_.before_write_));
     TRY(apply_meta(fd.get(), meta, inherits_group_ ? Owned::unknown : Owned::by_us, 0600, below(path_, name)));
     auto state = owner_.state_.lock();
     ++state->written.files;
@@ -194,6 +201,7 @@ Result<> WritableDir::put_bytes(const std::string& name, std::string_view data, 
     TRY(drop_whiteout(fd_.get(), name));
     const sys::Fd fd(::openat(fd_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!fd.valid()) return errno == EEXIST ? exists(below(path_, name)) : fail_errno(errno, below(path_, name));
+    TRY(owner_.ask(data.size()));
     TRY_CONTEXT(sys::write_all(fd.get(), data), "{}", below(path_, name));
     TRY(apply_meta(fd.get(), meta, inherits_group_ ? Owned::unknown : Owned::by_us, 0600, below(path_, name)));
     auto state = owner_.state_.lock();
@@ -337,6 +345,10 @@ Result<std::unique_ptr<LayerBuilder>> LayerBuilder::create(const std::vector<Lay
     meta.mtime_ns.reset();
     TRY(apply_meta(root.get(), meta, Owned::unknown, ~0U, "/"));
     return builder;
+}
+
+Result<> LayerBuilder::ask(std::uint64_t bytes) const {
+    return before_write_ ? before_write_(in_blocks(bytes)) : Result<>();
 }
 
 Result<WritableDirRef> LayerBuilder::root() {

@@ -8,6 +8,7 @@
 #include "base/guarded.hpp"
 #include "snapshot/chain_view.hpp"
 
+#include <functional>
 #include <map>
 #include <unordered_map>
 
@@ -77,6 +78,10 @@ public:
     // base, whose root metadata it then copies.
     static Result<std::unique_ptr<LayerBuilder>> create(const std::vector<LayerDir>& layers, sys::RootedDir upper);
 
+    // Asked for so many bytes before they are written; an error of it ends the writing. Before anything is written.
+    using BeforeWrite = std::function<Result<>(std::uint64_t bytes)>;
+    void set_before_write(BeforeWrite ask) { before_write_ = std::move(ask); }
+
     // The merged tree as it is now (base and what was written). Directories opened earlier may be stale.
     [[nodiscard]] TreeRef view() const { return view_; }
     [[nodiscard]] Result<WritableDirRef> root();
@@ -108,7 +113,11 @@ private:
         std::unordered_map<std::uint64_t, LinkedFrom> linked;        // inode → where it was linked from
         Written written;
     };
+    // A file of that size.
+    Result<> ask(std::uint64_t bytes) const;
+
     sys::RootedDir upper_;
+    BeforeWrite before_write_;
     TreeRef base_;
     TreeRef view_;
     Guarded<State> state_;

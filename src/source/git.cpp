@@ -422,6 +422,17 @@ Result<store::Chain> GitSource::fetch(const GitRequest& request, const GitPin& p
             if (TRY(store_.hold(chain))) return chain;
         }
     }
+    // What git writes counts against the cap of the state directory.
+    const auto watch = store_.space().watch("the checkout of " + shown, {store_.root() + "/git"}, stop);
+    auto chain = fetch_anew(request, pinned, session, progress, watch == nullptr ? stop : watch->stop());
+    if (watch != nullptr && watch->refused()) return *watch->refused();
+    if (chain) TRY(store_.set_fact(fact, std::to_string(chain->layers.front())));
+    return chain;
+}
+
+Result<store::Chain> GitSource::fetch_anew(const GitRequest& request, const GitPin& pinned, session::Session& session,
+                                           VertexProgress* progress, const Stop& stop) {
+    const std::string shown = request.url.remote_without_credentials();
     const auto access = TRY(open_access(request, session, stop));
     sys::FileLock lock;
     const std::string bare = TRY(bare_repository(request, access->git, lock, stop));
@@ -447,7 +458,6 @@ Result<store::Chain> GitSource::fetch(const GitRequest& request, const GitPin& p
     }
     const store::LayerId layer = TRY(
         std::move(draft).commit(store::LayerInfo{.description = "git snapshot for " + shown + "#" + pinned.commit}));
-    TRY(store_.set_fact(fact, std::to_string(layer)));
     return store::Chain{{layer}};
 }
 

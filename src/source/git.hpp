@@ -67,6 +67,8 @@ private:
     Result<std::unique_ptr<Access>> open_access(const GitRequest& request, session::Session& session, const Stop& stop);
     Result<std::string> bare_repository(const GitRequest& request, const Git& git, sys::FileLock& lock,
                                         const Stop& stop);
+    Result<store::Chain> fetch_anew(const GitRequest& request, const GitPin& pinned, session::Session& session,
+                                    VertexProgress* progress, const Stop& stop);
     Result<> check_out(const Checkout& checkout, const Stop& stop);
 
     store::Store& store_;

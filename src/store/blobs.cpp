@@ -62,6 +62,7 @@ void Ingest::discard() {
 }
 
 Result<> Ingest::write(std::span<const std::byte> data) {
+    TRY(store_->space_->charge(data.size(), "a blob"));
     TRY_CONTEXT(sys::write_all(file_.get(), data), "write blob");
     hash_.update(data);
     size_ += data.size();
@@ -106,6 +107,9 @@ Result<std::optional<std::uint64_t>> Store::blob_size(const Digest& digest) {
         if (errno == ENOENT) return std::optional<std::uint64_t>{};
         return fail_errno(errno, "blob " + digest.to_string());
     }
+    // Whoever asks may count on it from here on: pruning spares what has been touched since the oldest build began.
+    if (st.st_ctim.tv_sec < now() / 1'000'000'000 - 1)
+        ::utimensat(dir_.fd(), blob_path(digest).c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
     return std::optional<std::uint64_t>(static_cast<std::uint64_t>(st.st_size));
 }
 

@@ -18,6 +18,7 @@ LayerDraft::LayerDraft(LayerDraft&& other) noexcept
       fs_path_(std::move(other.fs_path_)),
       work_path_(std::move(other.work_path_)),
       lazy_(other.lazy_),
+      begun_(other.begun_),
       lock_(std::move(other.lock_)) {}
 
 LayerDraft::~LayerDraft() {
@@ -35,6 +36,7 @@ Result<LayerDraft> Store::make_draft() {
         ::fchmodat(dir_.fd(), name.c_str(), name.ends_with("/fs") ? 0755 : 0711, 0);
     }
     draft.store_ = this;
+    draft.begun_ = std::chrono::steady_clock::now();
     draft.fs_path_ = root_ + "/" + draft.dir_ + "/fs";
     draft.work_path_ = root_ + "/" + draft.dir_ + "/work";
     return draft;
@@ -49,17 +51,22 @@ Result<LayerId> LayerDraft::commit(const LayerInfo& info) && {
     TRY(remove_deep_tree(store.dir_, dir_ + "/work"));
     const std::string lease = TRY(store.lease());
     LayerId id = lazy_;
+    const Value disk = store.space_->limited() ? Value(static_cast<std::int64_t>(disk_bytes(store.root_ + "/" + dir_)))
+                                               : Value(nullptr);
+    const std::int64_t cost =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - begun_).count();
     TRY(store.database_->transaction([&]() -> Result<> {
         const std::int64_t now = store.now();
         if (lazy_ == 0) {
-            id = TRY(
-                store.database_->insert("INSERT INTO layers(on_disk, description, record_type, size, created, used, "
-                                        "diff_id) VALUES(1, ?, ?, ?, ?, ?, ?)",
-                                        {info.description, info.record_type, static_cast<std::int64_t>(info.size_bytes),
-                                         now, now, info.diff_id ? Value(info.diff_id->to_string()) : Value(nullptr)}));
+            id = TRY(store.database_->insert(
+                "INSERT INTO layers(on_disk, description, record_type, size, created, used, "
+                "diff_id, disk, cost) VALUES(1, ?, ?, ?, ?, ?, ?, ?, ?)",
+                {info.description, info.record_type, static_cast<std::int64_t>(info.size_bytes), now, now,
+                 info.diff_id ? Value(info.diff_id->to_string()) : Value(nullptr), disk, cost}));
         } else {
-            TRY(store.database_->run("UPDATE layers SET on_disk = 1, size = ?, used = ? WHERE id = ?",
-                                     {static_cast<std::int64_t>(info.size_bytes), now, id}));
+            TRY(store.database_->run(
+                "UPDATE layers SET on_disk = 1, size = ?, used = ?, disk = ?, cost = ? WHERE id = ?",
+                {static_cast<std::int64_t>(info.size_bytes), now, disk, cost, id}));
         }
         TRY(store.database_->run("INSERT OR IGNORE INTO holds VALUES(?, ?)", {lease, id}));
         const std::string target = fmt::format("layers/{}", id);

@@ -15,12 +15,14 @@ namespace cooper::store {
 
 namespace {
 
-constexpr int kSchemaVersion = 3;
+constexpr int kSchemaVersion = 4;
+constexpr std::int64_t kBuilds = 1'000;  // whose logs are kept
 constexpr const char* kSchema = R"sql(
 CREATE TABLE IF NOT EXISTS layers(
     id INTEGER PRIMARY KEY AUTOINCREMENT, on_disk INTEGER NOT NULL, description TEXT NOT NULL, record_type TEXT NOT NULL,
     size INTEGER NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL, uses INTEGER NOT NULL DEFAULT 0,
-    diff_id TEXT, lazy_blob TEXT, lazy_reference TEXT);
+    diff_id TEXT, lazy_blob TEXT, lazy_reference TEXT, disk INTEGER, extra INTEGER NOT NULL DEFAULT 0,
+    cost INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS layers_by_diff_id ON layers(diff_id);
 CREATE TABLE IF NOT EXISTS layer_blobs(
     layer INTEGER NOT NULL, compression TEXT NOT NULL, media_type TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
@@ -58,7 +60,11 @@ CREATE INDEX IF NOT EXISTS manifests_by_size ON manifests(id, size);
 CREATE TABLE IF NOT EXISTS misses(id INTEGER PRIMARY KEY AUTOINCREMENT, build TEXT NOT NULL, data TEXT NOT NULL,
     created INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS misses_by_build ON misses(build);
-PRAGMA user_version = 3;
+CREATE INDEX IF NOT EXISTS layer_blobs_by_digest ON layer_blobs(digest);
+CREATE INDEX IF NOT EXISTS holds_by_layer ON holds(layer);
+CREATE INDEX IF NOT EXISTS layers_by_lazy_blob ON layers(lazy_blob) WHERE on_disk = 0;
+CREATE INDEX IF NOT EXISTS builds_by_time ON builds(started);
+PRAGMA user_version = 4;
 )sql";
 
 Result<> make_dir(const sys::RootedDir& root, const char* name) {
@@ -95,6 +101,12 @@ Result<> Store::create_schema() {
         TRY(database_->execute(kSchema));
         // Before 2 links were named in another way: nothing would find what they lead to.
         if (version == 1) TRY(database_->execute("DELETE FROM links; DELETE FROM results;"));
+        if (version > 0 && version < 4) {
+            TRY(
+                database_->execute("ALTER TABLE layers ADD COLUMN disk INTEGER; "
+                                   "ALTER TABLE layers ADD COLUMN extra INTEGER NOT NULL DEFAULT 0; "
+                                   "ALTER TABLE layers ADD COLUMN cost INTEGER NOT NULL DEFAULT 0"));
+        }
         return {};
     });
 }
@@ -103,6 +115,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
     struct stat st{};
     if (::stat((root + "/cooper.db").c_str(), &st) != 0) TRY(make_root(root));
     auto store = std::unique_ptr<Store>(new Store(root, clock));
+    store->space_ = std::make_shared<Space>(root);
     store->dir_ = TRY(sys::RootedDir::open_host(root));
     const std::string file = root + "/cooper.db";
     const auto open_database = [&]() -> Result<> {
@@ -137,11 +150,13 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
     return store;
 }
 
-Result<std::shared_ptr<Store>> Store::branch() {
+Result<std::shared_ptr<Store>> Store::branch(std::string purpose) {
     auto store = std::shared_ptr<Store>(new Store(root_, clock_));
     store->dir_ = TRY(sys::RootedDir::open_host(root_));
     store->database_ = database_;
     store->is_branch_ = true;
+    store->purpose_ = std::move(purpose);
+    store->space_ = space_;
     return store;
 }
 
@@ -155,6 +170,7 @@ std::shared_ptr<const void> Store::use() {
 }
 
 Store::~Store() {
+    if (!is_branch_) space_->remove_limit();
     auto lease = lease_.lock();
     if (lease->name.empty()) return;
     static_cast<void>(database_->run("DELETE FROM holds WHERE lease = ?", {lease->name}));
@@ -178,6 +194,7 @@ Result<std::string> Store::lease() {
     } while (::fstatat(dir_.fd(), ("locks/lease-" + name).c_str(), &named, 0) != 0 || named.st_ino != locked.st_ino);
     if (::mkdirat(dir_.fd(), ("tmp/" + name).c_str(), 0711) != 0)
         return fail_errno(errno, "temporary folder in the state directory");
+    if (!purpose_.empty()) TRY(sys::write_all(lease->lock.fd(), purpose_));
     lease->name = name;
     return name;
 }
@@ -329,8 +346,9 @@ Result<> Store::drop_cache_results_with(LayerId layer) {
 
 Result<std::vector<LayerId>> Store::lazy_layers_of(const Digest& blob) {
     std::vector<LayerId> ids;
-    const std::array<Value, 1> values = {blob.to_string() + " %"};
-    TRY(database_->run("SELECT id FROM layers WHERE on_disk = 0 AND lazy_blob LIKE ?", values,
+    // "DIGEST SIZE TYPE": what begins with the digest and a blank.
+    const std::array<Value, 2> values = {blob.to_string() + " ", blob.to_string() + "!"};
+    TRY(database_->run("SELECT id FROM layers WHERE on_disk = 0 AND lazy_blob >= ? AND lazy_blob < ?", values,
                        [&](const Row& row) { ids.push_back(row.integer(0)); }));
     return ids;
 }
@@ -352,9 +370,19 @@ Result<> Store::set_fact(const std::string& key, const std::string& value) {
 
 Result<> Store::put_build(const BuildRecord& build) {
     const Value completed = build.completed ? Value(build.completed->time_since_epoch().count()) : Value(nullptr);
-    return database_->run("INSERT OR REPLACE INTO builds VALUES(?, ?, ?, ?, ?, ?, ?)",
-                          {build.ref, build.description, build.started.time_since_epoch().count(), completed,
-                           build.error, std::int64_t{build.steps}, std::int64_t{build.cached_steps}});
+    std::vector<std::string> old;
+    TRY(database_->transaction([&]() -> Result<> {
+        TRY(database_->run("INSERT OR REPLACE INTO builds VALUES(?, ?, ?, ?, ?, ?, ?)",
+                           {build.ref, build.description, build.started.time_since_epoch().count(), completed,
+                            build.error, std::int64_t{build.steps}, std::int64_t{build.cached_steps}}));
+        const std::array<Value, 1> values = {kBuilds};
+        TRY(database_->run("SELECT ref FROM builds ORDER BY started DESC LIMIT -1 OFFSET ?", values,
+                           [&](const Row& row) { old.push_back(row.text(0)); }));
+        for (const auto& ref : old) TRY(database_->run("DELETE FROM builds WHERE ref = ?", {ref}));
+        return {};
+    }));
+    for (const auto& ref : old) ::unlinkat(dir_.fd(), ("logs/" + ref + ".log").c_str(), 0);
+    return {};
 }
 
 Result<std::vector<BuildRecord>> Store::builds() {

@@ -13,6 +13,7 @@
 #include "oci/descriptor.hpp"
 #include "store/chain.hpp"
 #include "store/database.hpp"
+#include "store/space.hpp"
 #include "sys/file_lock.hpp"
 #include "sys/rooted_dir.hpp"
 
@@ -81,6 +82,7 @@ private:
     std::string fs_path_;
     std::string work_path_;
     LayerId lazy_ = 0;  // the lazy layer this becomes
+    std::chrono::steady_clock::time_point begun_{};
     sys::FileLock lock_;
 };
 
@@ -152,14 +154,25 @@ struct UsageRecord {
     std::int64_t usage_count = 0;
     Timestamp created{};
     Timestamp last_used{};
+    std::int64_t cost_ns = 0;          // what it took to make it
+    std::vector<std::string> parents;  // ids of layers that it is on top of
+};
+
+// Why a record is there, and what would free it; in words.
+struct KeptRecord {
+    UsageRecord usage;
+    std::vector<std::string> by;
+    std::vector<std::string> freed_by;
 };
 
 struct PruneOptions {
     bool all = false;  // also what only cache records name
     std::optional<Timestamp> used_before;
     std::vector<std::pair<std::string, std::string>> equals;  // field (id, type, description), value
-    std::uint64_t keep_bytes = 0;
-    std::function<bool(const UsageRecord& record)> only;  // empty = every record
+    std::uint64_t keep_bytes = 0;                             // ends when no more than this is left
+    std::uint64_t free_bytes = 0;                             // ends when so much has been removed
+    bool dry_run = false;                                     // only says what would go
+    std::function<bool(const UsageRecord& record)> only;      // empty = every record
 };
 
 struct BuildRecord {
@@ -201,9 +214,9 @@ public:
     Store(const Store&) = delete;
     Store& operator=(const Store&) = delete;
     ~Store();
-    // The same store for somebody who comes and goes, such as one build of a daemon: with a lease of its own. This
-    // one must outlive it.
-    Result<std::shared_ptr<Store>> branch();
+    // The same store for somebody who comes and goes, such as one build of a daemon: with a lease of its own that
+    // says its purpose. This one must outlive it.
+    Result<std::shared_ptr<Store>> branch(std::string purpose);
     // Of a branch: while one of these lives, all that is taken through the branch is held; with the last one, what
     // is not pinned is let go of.
     [[nodiscard]] std::shared_ptr<const void> use();
@@ -321,8 +334,14 @@ public:
     [[nodiscard]] std::string build_log_path(const std::string& ref) const { return root_ + "/logs/" + ref + ".log"; }
 
     Result<std::vector<UsageRecord>> usage();
-    // What was removed. Safe while others build: what a live process holds stays.
+    Result<std::vector<KeptRecord>> why_kept();
+    // What was removed, in order. Safe while others build: what somebody holds stays.
     Result<std::vector<UsageRecord>> prune(const PruneOptions& options);
+    // From here on nothing that is written makes the directory take more than so much of the disk.
+    Result<> limit_space(std::uint64_t max_bytes);
+    [[nodiscard]] Space& space() { return *space_; }
+    // The files beside a layer's tree have changed.
+    Result<> note_files_of(LayerId id);
     // Removes what crashed processes left. Called by open() when there is something.
     Result<> reap();
     // Checks the invariants; returns what is wrong, one line each.
@@ -349,13 +368,24 @@ private:
     Result<> prune_steps();
     Result<bool> take(const std::string& lease, const Chain& chain);
     void unpin(const Chain& chain);
-    Result<> remove_layers(const std::vector<LayerId>& ids);
+    struct Inventory;
+    Result<Inventory> take_inventory();
+    Result<> take_layers(Inventory& all);
+    Result<> take_mounts(Inventory& all);
+    Result<> take_blobs(Inventory& all);
+    std::vector<std::size_t> choose_victims(const Inventory& all, const PruneOptions& options) const;
+    Result<> forget_results(const Inventory& all, const std::set<LayerId>& gone);
+    enum class Look : std::uint8_t { where_it_changes, everywhere };
+    Result<std::uint64_t> measure_disk(Look look);
+    Result<std::string> describe_space();
     [[nodiscard]] std::string blob_path(const Digest& digest) const;
     [[nodiscard]] std::int64_t now() const;
 
     std::string root_;
     const Clock& clock_;
     bool is_branch_ = false;
+    std::string purpose_;
+    std::shared_ptr<Space> space_;  // of all branches
     sys::RootedDir dir_;
     std::shared_ptr<Database> database_;
     Guarded<Lease> lease_;

@@ -68,7 +68,7 @@ TEST_F(StoreTest, DamagedBlobIsFoundAndForgotten) {
 }
 
 TEST_F(StoreTest, BranchHoldsWhatIsMadeThroughItWhileItIsInUse) {
-    auto branch = store_->branch().value();
+    auto branch = store_->branch("test").value();
     auto use = branch->use();
     auto draft = branch->begin_layer();
     ASSERT_TRUE(draft);
@@ -83,7 +83,7 @@ TEST_F(StoreTest, BranchHoldsWhatIsMadeThroughItWhileItIsInUse) {
 TEST_F(StoreTest, PinHoldsForAsLongAsItLives) {
     LayerId id = 0;
     {
-        const auto branch = store_->branch().value();
+        const auto branch = store_->branch("test").value();
         id = std::move(branch->begin_layer().value()).commit(LayerInfo{.description = "x"}).value_or(0);
     }
     auto pin = store_->pin(Chain{{id}}).value();
@@ -92,7 +92,7 @@ TEST_F(StoreTest, PinHoldsForAsLongAsItLives) {
     pin.reset();
     EXPECT_TRUE(store_->prune({.all = true}).value().empty());
     // A branch that nobody uses any more has no holds but its pins.
-    auto branch = store_->branch().value();
+    auto branch = store_->branch("test").value();
     auto third = branch->pin(Chain{{id}}).value();
     branch.reset();
     second.reset();
@@ -105,11 +105,137 @@ TEST_F(StoreTest, PinHoldsForAsLongAsItLives) {
 TEST_F(StoreTest, HoldOfAChainThatIsNotWholeHoldsNothing) {
     LayerId id = 0;
     {
-        const auto branch = store_->branch().value();
+        const auto branch = store_->branch("test").value();
         id = std::move(branch->begin_layer().value()).commit(LayerInfo{.description = "x"}).value_or(0);
     }
     EXPECT_FALSE(store_->hold(Chain{{id, id + 100}}).value());
     EXPECT_EQ(store_->prune({.all = true}).value().size(), 1U);
+}
+
+class PruneTest : public StoreTest {
+protected:
+    // A layer that took so long to make, and the result of the cache that ends with it.
+    LayerId add(const Chain& below, std::uint64_t bytes, std::int64_t seconds) {
+        LayerId id = 0;
+        {
+            const auto branch = store_->branch("test").value();
+            id = std::move(branch->begin_layer().value()).commit({.description = "x", .size_bytes = bytes}).value_or(0);
+        }
+        EXPECT_TRUE(store_->database().run("UPDATE layers SET cost = ? WHERE id = ?", {seconds * 1'000'000'000, id}));
+        EXPECT_TRUE(store_->add_cache({}, {{"key " + std::to_string(id), below.with(id).to_string(), clock_.now()}}));
+        return id;
+    }
+    std::vector<std::string> pruned(const PruneOptions& options) {
+        std::vector<std::string> ids;
+        const auto removed = store_->prune(options).value();
+        for (const auto& record : removed) ids.push_back(record.id);
+        return ids;
+    }
+};
+using Ids = std::vector<std::string>;
+
+TEST_F(PruneTest, WhatIsOnTopGoesFirst) {
+    const LayerId bottom = add({}, 1'000'000, 0);
+    const LayerId middle = add({{bottom}}, 1'000, 100);
+    add({{bottom, middle}}, 1'000, 1000);
+    EXPECT_EQ(pruned({.all = true, .free_bytes = 1}), Ids{"layer-3"});
+    EXPECT_EQ(pruned({.all = true}), (Ids{"layer-2", "layer-1"}));
+}
+
+TEST_F(PruneTest, WhatIsCheapForItsBytesGoesFirst) {
+    add({}, 1'000, 10);
+    add({}, 1'000'000, 100);
+    add({}, 1'000'000, 10);
+    EXPECT_EQ(pruned({.all = true, .dry_run = true}), (Ids{"layer-3", "layer-2", "layer-1"}));
+    EXPECT_EQ(pruned({.all = true, .keep_bytes = 1'500'000}), Ids{"layer-3"});
+}
+
+TEST_F(PruneTest, ParentsOfWhatMayNotGoStay) {
+    const LayerId bottom = add({}, 1'000, 0);
+    add({{bottom}}, 1'000, 0);
+    EXPECT_TRUE(pruned({.all = true, .equals = {{"id", "layer-1"}}}).empty());
+    EXPECT_EQ(pruned({.all = true, .equals = {{"id", "layer-2"}}}), Ids{"layer-2"});
+}
+
+TEST_F(PruneTest, DryRunRemovesNothingAndSaysTheSame) {
+    const LayerId bottom = add({}, 1'000, 0);
+    add({{bottom}}, 1'000, 0);
+    ASSERT_TRUE(store_->put_blob("nobody names it", "text/plain"));
+    const auto planned = pruned({.all = true, .dry_run = true});
+    EXPECT_EQ(planned.size(), 3U);
+    EXPECT_EQ(pruned({.all = true, .dry_run = true}), planned);
+    EXPECT_EQ(pruned({.all = true}), planned);
+}
+
+TEST_F(PruneTest, DirectoriesWithoutRowsGo) {
+    const LayerId id = add({}, 1'000, 0);
+    ASSERT_TRUE(store_->database().run("DELETE FROM layers WHERE id = ?", {id}));
+    EXPECT_TRUE(is_there("layers/1"));
+    EXPECT_TRUE(pruned({}).empty());
+    EXPECT_FALSE(is_there("layers/1"));
+}
+
+TEST_F(PruneTest, WhyKeptNamesWhatHolds) {
+    const LayerId bottom = add({}, 1'000, 0);
+    add({{bottom}}, 1'000, 0);
+    const auto branch = store_->branch("build abc").value();
+    const auto pin = branch->pin(Chain{{2}}).value();
+    const auto kept = store_->why_kept().value();
+    ASSERT_EQ(kept.size(), 2U);
+    EXPECT_EQ(kept[0].by, Ids{"on top of it layer-2"});
+    EXPECT_EQ(kept[1].by, Ids{"build abc"});
+}
+
+TEST_F(PruneTest, CapRefusesWhatDoesNotFitAndRemovesCacheFirst) {
+    constexpr std::uint64_t kCap = 12U << 20U;
+    const std::string megabyte(1U << 20U, 'x');
+    for (int i = 0; i < 6; ++i) {
+        const auto branch = store_->branch("test").value();
+        auto draft = branch->begin_layer().value();
+        const sys::Fd file(::open((draft.host_path() + "/f").c_str(), O_WRONLY | O_CREAT, 0644));
+        ASSERT_TRUE(sys::write_all(file.get(), megabyte));
+        const auto id = std::move(draft).commit({.description = "cache", .size_bytes = megabyte.size()});
+        ASSERT_TRUE(id);
+        ASSERT_TRUE(store_->add_cache({}, {{"key " + std::to_string(*id), std::to_string(*id), clock_.now()}}));
+    }
+    ASSERT_TRUE(store_->limit_space(kCap));
+    // Six are there, two are kept back; five more fit when cache goes.
+    const auto branch = store_->branch("test").value();
+    const auto use = branch->use();
+    for (int i = 0; i < 5; ++i) {
+        const auto blob = branch->put_blob(std::string(1U << 20U, static_cast<char>('a' + i)), "text/plain");
+        ASSERT_TRUE(blob) << blob.error().to_string();
+        EXPECT_LE(disk_bytes(root_), kCap);
+    }
+    EXPECT_LT(store_->usage().value().size(), 11U);
+    bool refused = false;
+    for (int i = 0; i < 12 && !refused; ++i) {
+        const auto blob = branch->put_blob(std::string(1U << 20U, static_cast<char>('m' + i)), "text/plain");
+        EXPECT_LE(disk_bytes(root_), kCap);
+        if (blob) continue;
+        refused = true;
+        EXPECT_EQ(blob.error().code(), Code::resource_exhausted);
+        EXPECT_NE(blob.error().message().find("max-disk"), std::string::npos) << blob.error().message();
+    }
+    EXPECT_TRUE(refused);
+}
+
+TEST_F(PruneTest, WriterThatIsWatchedIsStopped) {
+    ASSERT_TRUE(store_->limit_space(8U << 20U));
+    auto draft = store_->begin_layer().value();
+    const auto watch = store_->space().watch("a test", {draft.host_path()}, Stop{});
+    const sys::Fd file(::open((draft.host_path() + "/f").c_str(), O_WRONLY | O_CREAT, 0644));
+    const std::string part(64U << 10U, 'x');
+    std::uint64_t written = 0;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!watch->stop().stop_requested() && std::chrono::steady_clock::now() < end) {
+        if (written % (16U << 20U) == 0) ::lseek(file.get(), 0, SEEK_SET);
+        ASSERT_TRUE(sys::write_all(file.get(), part));
+        written += part.size();
+    }
+    EXPECT_TRUE(watch->stop().stop_requested());
+    ASSERT_TRUE(watch->refused());
+    EXPECT_NE(watch->refused()->message().find("a test"), std::string::npos);
 }
 
 TEST_F(StoreTest, BrokenOffBlobGoesOn) {

@@ -218,6 +218,7 @@ Result<> read_oci_worker(const Reader& reader, const toml::node& node, FileOptio
          {"reservedSpace", reader.space(out.reserved)},
          {"maxUsedSpace", reader.space(out.max_used)},
          {"minFreeSpace", reader.space(out.min_free)},
+         {"maxDisk", reader.space(out.max_disk)},
          {"gcpolicy", [&](const toml::node& list) { return read_policies(reader, list, out.policies); }},
          {"networkMode", reader.text(out.network)},
          {"cniConfigPath", reader.refused("worker.oci.cniConfigPath", "networks are made without CNI")},

@@ -41,6 +41,7 @@ struct FileOptions {
     bool no_process_sandbox = false;
     std::optional<bool> gc;
     DiskSpace reserved, max_used, min_free;
+    DiskSpace max_disk;  // a cap, whatever is collected
     std::vector<FilePolicy> policies;
     engine::Config engine;  // runtime, jobs, dns, registries
 };

@@ -259,6 +259,7 @@ Result<daemon::ServerOptions> choose(const Flags& flags, const FileOptions& file
     };
     daemon::ServerOptions out;
     out.config = file.engine;
+    out.config.max_disk = {.bytes = file.max_disk.bytes, .percent = file.max_disk.percent};
     out.root = first(flags.root, file.root, defaults.root);
     if (!out.root.starts_with('/')) {
         std::array<char, 4096> here{};

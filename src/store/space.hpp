@@ -1,0 +1,119 @@
+// Space: how much of the disk the state directory occupies, and the cap on it. Bytes are those of blocks that files
+// and directories take (what `du -x` adds up), not their lengths. Shared by all processes that use the directory:
+// what each of them is about to write is added up in one page of memory, the file "space".
+//
+// Two kinds of writers. Those in this process ask before they write (charge). What steps write nobody can ask for:
+// it is watched (watch), and a step is stopped when it would not fit. So that it is stopped in time, writers are
+// refused before the cap is reached: margin_of() says how long before.
+//
+// Without a limit nothing is measured, charged or watched. Any thread.
+#pragma once
+
+#include "base/guarded.hpp"
+#include "base/result.hpp"
+#include "base/stop.hpp"
+#include "sys/fd.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <sys/types.h>
+#include <thread>
+#include <vector>
+
+namespace cooper::store {
+
+// Bytes on disk of a file tree, an inode counted once; other file systems below it are left out. 0 when it is not
+// there.
+[[nodiscard]] std::uint64_t disk_bytes(const std::string& host_path);
+
+class Space {
+public:
+    struct Limit {
+        std::uint64_t max_bytes = 0;
+        // What the directory takes now, as exactly as it can be said without looking at every layer's files.
+        std::function<Result<std::uint64_t>()> measure;
+        // The same, looking at every file.
+        std::function<Result<std::uint64_t>()> measure_all;
+        // Removes cache until so many bytes are free, if it can.
+        std::function<Result<>(std::uint64_t bytes)> evict;
+        // What the space is taken by, for people: "1.2 GB of it are …".
+        std::function<std::string()> describe;
+    };
+
+    explicit Space(std::string root) : root_(std::move(root)) {}
+    ~Space();
+    Space(const Space&) = delete;
+    Space& operator=(const Space&) = delete;
+
+    // Before anything is charged.
+    Result<> set_limit(Limit limit);
+    // When what it calls goes away. Nothing may be charged or watched any more.
+    void remove_limit();
+    [[nodiscard]] bool limited() const { return limit_.max_bytes > 0; }
+    // A sixth of the cap, at least 4 MiB, at most 256 MiB.
+    [[nodiscard]] static std::uint64_t margin_of(std::uint64_t max_bytes);
+
+    // So many bytes are about to be written; `what` for the error. When there is no room, what can be removed is
+    // removed first. resource_exhausted.
+    Result<> charge(std::uint64_t bytes, std::string_view what);
+
+    // Somebody whose writes are not seen: a step in its container.
+    class Watch {
+    public:
+        Watch(const Watch&) = delete;
+        Watch& operator=(const Watch&) = delete;
+        ~Watch();
+        // Comes with the caller's own, or when there is no room any more.
+        [[nodiscard]] Stop stop() const { return source_.get_token(); }
+        // Why it was stopped, when it was for want of room.
+        [[nodiscard]] std::optional<Error> refused() const;
+
+    private:
+        friend class Space;
+        Watch(Space& space, std::string what, std::vector<std::string> places, const Stop& outer);
+        Space& space_;
+        std::string what_;
+        std::vector<std::string> places_;
+        std::stop_source source_;
+        std::stop_callback<std::function<void()>> outer_;
+        mutable Guarded<std::optional<Error>> error_;
+    };
+    // places: host paths of directories that it writes to. nullptr when there is no limit.
+    std::unique_ptr<Watch> watch(std::string what, std::vector<std::string> places, const Stop& outer);
+
+private:
+    struct Page;
+    struct Measured {
+        std::chrono::steady_clock::time_point at;
+        std::chrono::steady_clock::duration took{};
+        std::uint64_t free_bytes = 0;  // of the file system
+        std::uint64_t charged = 0;     // by then
+        std::uint64_t used = 0;
+    };
+    Result<std::uint64_t> measure(const std::function<Result<std::uint64_t>()>& how);
+    // Until `bytes` more fit; false when they do not.
+    Result<bool> make_room(std::uint64_t bytes);
+    [[nodiscard]] std::uint64_t limit() const { return limit_.max_bytes - margin_of(limit_.max_bytes); }
+    [[nodiscard]] std::uint64_t used() const;
+    [[nodiscard]] std::uint64_t free_bytes() const;
+    [[nodiscard]] Error refusal(std::string_view what, std::uint64_t bytes) const;
+    void look_after(const Stop& stop) noexcept;
+    void look() noexcept;
+    void stop_largest();
+
+    std::string root_;
+    Limit limit_;
+    sys::Fd dir_;
+    Page* page_ = nullptr;
+    Guarded<Measured> measured_;
+    std::mutex making_room_;
+    Guarded<std::list<Watch*>> watches_;
+    std::jthread thread_;
+};
+
+}  // namespace cooper::store
