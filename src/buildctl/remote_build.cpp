@@ -156,7 +156,7 @@ Result<> add_exporters(Job& job, const BuildRequest& request) {
     if (!names.empty() && std::ranges::none_of(request.exports, is_image))
         TRY(add_exporter(job, {"image", {{"name", names}}}, ""));
     for (const auto& spec : request.exports) {
-        if (spec.type == "cacheonly") continue;
+        if (spec.type == "cacheonly" && !spec.attrs.contains("max-size")) continue;
         client::TypedAttributes exporter{.type = spec.type, .attrs = spec.attrs};
         if (spec.type == "image" || spec.type == "oci" || spec.type == "docker") {
             if (!names.empty()) exporter.attrs.emplace("name", names);

@@ -29,10 +29,10 @@ struct BuildFlags {
     std::string context_modes;
     std::string cache_budget;
     std::string source_policy_file, file, target, network = "default", iidfile, metadata_file, progress, context,
-                                                  shm_size, cgroup_parent, memory, memory_swap;
+                                                  shm_size, cgroup_parent, memory, memory_swap, max_size;
     std::map<std::string, std::string> limits;  // by their frontend options
-    bool verify_reproducible = false, offline = false, frozen = false, no_cache = false, pull = false, push = false,
-         load = false, quiet = false, ignored = false;
+    bool squash_waste = false, verify_reproducible = false, offline = false, frozen = false, no_cache = false,
+         pull = false, push = false, load = false, quiet = false, ignored = false;
     std::size_t jobs = 0;
     std::string provenance, sbom;
     std::vector<std::string> attests;
@@ -139,6 +139,29 @@ Result<> set_lock(const BuildFlags& flags, engine::BuildRequest& request) {
     return {};
 }
 
+// --max-size and --squash-waste are attributes of the outputs, so that they hold at a daemon as well.
+Result<> set_size(const BuildFlags& flags, engine::BuildRequest& request) {
+    if (flags.max_size.empty() && !flags.squash_waste) return {};
+    // The image that is kept anyway: one with a name, or the result of a build without outputs.
+    const auto is_image = [](const auto& spec) { return spec.type == "image"; };
+    const bool nothing_else = std::all_of(request.exports.begin(), request.exports.end(),
+                                          [](const auto& spec) { return spec.attrs.contains("on-failure"); });
+    const bool named = !flags.tags.empty() && std::none_of(request.exports.begin(), request.exports.end(), is_image);
+    if (nothing_else || named) request.exports.insert(request.exports.begin(), {"image", {}, ""});
+    bool any_image = false;
+    for (auto& spec : request.exports) {
+        if (spec.attrs.contains("on-failure")) continue;
+        if (!flags.max_size.empty()) spec.attrs["max-size"] = flags.max_size;
+        if (spec.type == "local" || spec.type == "tar" || spec.type == "cacheonly") continue;
+        any_image = true;
+        if (flags.squash_waste) spec.attrs["squash-waste"] = "true";
+    }
+    if (flags.squash_waste && !any_image) {
+        return bad_input("--squash-waste is for images, and the result becomes none").with_hint("add -t NAME");
+    }
+    return {};
+}
+
 Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     engine::BuildRequest request;
     request.target = flags.target;
@@ -210,6 +233,7 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
         }
     }
     if (flags.load && request.exports.empty()) request.exports.push_back({"image", {}, ""});
+    TRY(set_size(flags, request));
     return request;
 }
 
@@ -348,6 +372,10 @@ Action setup_build(CLI::App& app) {
                    "Where the result goes: type=image|registry|oci|docker|local|tar[,dest=…][,key=value], or a folder")
         ->type_name("SPEC")
         ->allow_extra_args(false);
+    app.add_option("--max-size", flags->max_size, "Fail, and name the culprits, when the layers hold more (200MB)")
+        ->type_name("SIZE");
+    app.add_flag("--squash-waste", flags->squash_waste,
+                 "Store nothing twice and nothing in vain above the base image; the files are the same");
     app.add_flag("--push", flags->push, "Push the image: short for -o type=registry");
     app.add_flag("--load", flags->load, "Keep the image in cooper's store (what -t does by itself)");
     app.add_option("--platform", flags->platforms, "Platform of the result [this machine's]")

@@ -73,8 +73,8 @@ std::string closest_option(const CLI::App& app, const std::string& word) {
 
 // Whether a command makes or removes files that belong to several users.
 bool works_on_files(std::string_view command) {
-    static const std::array<std::string_view, 10> kCommands = {"build", "lock", "cache", "run",   "load",
-                                                               "pull",  "push", "save",  "prune", "du"};
+    static const std::array<std::string_view, 13> kCommands = {
+        "build", "lock", "cache", "run", "load", "pull", "push", "save", "prune", "du", "layers", "diff", "blame"};
     return std::find(kCommands.begin(), kCommands.end(), command) != kCommands.end();
 }
 

@@ -56,6 +56,7 @@ struct Command {
 [[nodiscard]] std::vector<Command> cache_commands();
 [[nodiscard]] std::vector<Command> lock_commands();
 [[nodiscard]] std::vector<Command> image_commands();
+[[nodiscard]] std::vector<Command> image_contents_commands();
 [[nodiscard]] std::vector<Command> run_commands();
 [[nodiscard]] std::vector<Command> system_commands();
 [[nodiscard]] std::vector<Command> why_commands();

@@ -45,7 +45,8 @@ Action setup_completion(CLI::App& app) {
 }
 
 bool takes_image(const std::string& command) {
-    static const std::vector<std::string> kNames = {"run", "rmi", "tag", "push", "save", "inspect", "history"};
+    static const std::vector<std::string> kNames = {"run",     "rmi",     "tag",    "push", "save",
+                                                    "inspect", "history", "layers", "diff", "blame"};
     return std::find(kNames.begin(), kNames.end(), command) != kNames.end();
 }
 

@@ -91,7 +91,7 @@ Result<std::unique_ptr<engine::Engine>> Session::open_engine() const {
 std::vector<Command> all_commands() {
     std::vector<Command> commands;
     for (auto make : {build_commands, dockerfile_commands, ignore_commands, lock_commands, cache_commands, run_commands,
-                      image_commands, system_commands, why_commands, completion_commands}) {
+                      image_commands, image_contents_commands, system_commands, why_commands, completion_commands}) {
         for (auto& command : make()) commands.push_back(std::move(command));
     }
     return commands;

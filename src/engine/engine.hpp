@@ -8,6 +8,7 @@
 #include "engine/build_job.hpp"
 #include "engine/build_request.hpp"
 #include "engine/config.hpp"
+#include "inside/image.hpp"
 #include "sourcepolicy/lock.hpp"
 #include "sys/fd.hpp"
 #include "why/cause.hpp"
@@ -158,6 +159,12 @@ public:
         bool empty_layer = false;
     };
     virtual Result<std::vector<HistoryRow>> image_history(const std::string& name) = 0;  // newest first
+
+    // An image to look into: by its name or id here, a name at a registry, oci-layout://DIR[:TAG|@DIGEST], a layout
+    // directory or an archive file. Nothing is unpacked; a registry's layers are streamed when they are read. The image
+    // must not outlive the engine.
+    virtual Result<inside::Image> open_image(const std::string& name, const std::optional<oci::Platform>& platform,
+                                             Stop stop) = 0;
 
     // Runs a container on the caller's terminal; returns its exit status.
     virtual Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) = 0;

@@ -10,6 +10,9 @@
 #include "exporter/index.hpp"
 #include "exporter/options.hpp"
 #include "exporter/push.hpp"
+#include "exporter/squash.hpp"
+#include "inside/layers_report.hpp"
+#include "inside/shown.hpp"
 #include "oci/json_text.hpp"
 #include "sys/output_file.hpp"
 
@@ -311,8 +314,7 @@ Result<> LocalJob::export_files(Exporting& e) {
     return {};
 }
 
-Result<exporter::PackedImage> LocalJob::pack_image(Exporting& e, const std::string& platform, const ResultRef& ref,
-                                                   const exporter::PackOptions& pack) {
+Result<exporter::ImageResult> LocalJob::image_of(Exporting& e, const std::string& platform, const ResultRef& ref) {
     const solver::SharedResult result = TRY(build(ref, e.stop));
     exporter::ImageResult image{.chain = TRY(workshop_->trees().layers_of(result, "an image", e.stop)),
                                 .config = {},
@@ -327,6 +329,30 @@ Result<exporter::PackedImage> LocalJob::pack_image(Exporting& e, const std::stri
     if (const std::string base = e.metadata("containerimage.base.config", platform); !base.empty()) {
         image.base = TRY_CONTEXT(oci::parse_image_config(base), "base image configuration of the frontend");
     }
+    if (!e.options.squash_waste) return image;
+    // Layers that were pulled are somebody else's, whatever the frontend says of the base.
+    std::size_t base = image.base ? image.base->diff_ids.size() : 0;
+    while (base < image.chain.layers.size() && TRY(engine_.store_->layer(image.chain.layers[base])).lazy) ++base;
+    TRY(workshop_->trees().ensure(image.chain, e.progress(), e.stop));
+    const exporter::Squashed squashed =
+        TRY(exporter::squash_waste(*engine_.store_, image.chain, base, core_count(), e.stop));
+    TRY(exporter::squash_history(*engine_.store_, image.chain, squashed, image.config));
+    image.chain = squashed.chain;
+    std::string told = "squash-waste: nothing above the base is stored in vain";
+    if (squashed.gave_up) {
+        told = "squash-waste: these layers cannot be planned anew without changing a file; they stay as they are";
+        e.progress().warn(WarningEvent{.short_text = told});
+    } else if (squashed.saved_bytes > 0) {
+        told = fmt::format("squash-waste: {} less in {} layers; the files are the same, {}",
+                           human_size(squashed.saved_bytes), squashed.chain.layers.size(), squashed.tree.to_string());
+    }
+    e.progress().status(told, told, 0, 0, true);
+    return image;
+}
+
+Result<exporter::PackedImage> LocalJob::pack_image(Exporting& e, const std::string& platform, const ResultRef& ref,
+                                                   const exporter::PackOptions& pack) {
+    exporter::ImageResult image = TRY(image_of(e, platform, ref));
     TRY(workshop_->secrets().check(oci::marshal_image_config(image.config), "the configuration of the image",
                                    e.progress()));
     TRY(add_inline_cache(ref, image));
@@ -521,6 +547,105 @@ Result<> LocalJob::export_one(const FrontendResult& result, const ExportSpec& sp
     return {};
 }
 
+namespace {
+
+constexpr std::size_t kCulprits = 5;
+
+// "Dockerfile:12" of the step that made a layer; empty when it is of the base image, or nobody knows.
+std::string place_of(const ResultRef& ref, const std::string& description) {
+    if (ref == nullptr) return {};
+    for (const auto& vertex : ref->graph().vertices) {
+        if (vertex.name != description || vertex.locations.empty()) continue;
+        return fmt::format("{}:{}", vertex.locations.front().file, vertex.locations.front().first_line);
+    }
+    return {};
+}
+
+std::string culprits(const inside::LayersReport& report, const std::vector<std::string>& places) {
+    std::vector<std::size_t> order(report.facts.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::ranges::stable_sort(
+        order, [&](std::size_t a, std::size_t b) { return report.facts[a].bytes > report.facts[b].bytes; });
+    std::string text = "Largest layers\n";
+    for (std::size_t i = 0; i < order.size() && i < kCulprits; ++i) {
+        const std::size_t layer = order[i];
+        if (report.facts[layer].bytes == 0) break;
+        text += fmt::format("{:>9}  {}{}{}\n", human_size(report.facts[layer].bytes), places[layer],
+                            places[layer].empty() ? "" : "  ", inside::shown(report.instructions[layer].text, 100));
+    }
+    text += "Largest files\n";
+    for (const auto& file : report.largest) {
+        text += fmt::format("{:>9}  {}{}{}\n", human_size(file.bytes), inside::shown(file.path),
+                            places[file.layer].empty() ? "" : "  ", places[file.layer]);
+    }
+    if (!report.waste.empty()) text += "Stored, and not seen\n";
+    for (const auto& waste : report.waste) {
+        const std::string& place = places[waste.hidden_by];
+        text += fmt::format("{:>9}  {}  {}{}{}\n", human_size(waste.bytes), inside::shown(waste.path), waste.why,
+                            place.empty() ? "" : " by ", place);
+    }
+    return text;
+}
+
+}  // namespace
+
+Result<> LocalJob::check_size(Exporting& e, const std::string& platform, const ResultRef& ref) {
+    const exporter::ImageResult result = TRY(image_of(e, platform, ref));
+    inside::Image image{.name = "the result", .manifest = {}, .config_digest = {}, .config = result.config};
+    std::vector<std::string> places;
+    const std::size_t base = result.base ? result.base->diff_ids.size() : 0;
+    for (const store::LayerId id : result.chain.layers) {
+        const store::LayerRecord record = TRY(engine_.store_->layer(id));
+        exporter::PackedLayer layer{.layer = id, .diff_id = {}, .blob = {}, .reference = {}};
+        if (record.lazy) {
+            layer.blob = record.lazy->blob;
+            layer.reference = record.lazy->reference;
+        }
+        image.layers.push_back({.diff_id = {}, .blob = {}, .packed_size = {}, .open = [this, layer](const Stop& stop) {
+                                    return workshop_->packer().open_files(layer, stop);
+                                }});
+        places.push_back(places.size() < base ? std::string("base image") : place_of(ref, record.info.description));
+    }
+    const auto report = TRY(inside::report_layers(image, kCulprits, core_count(), e.stop));
+    const std::uint64_t limit = *e.options.max_size_bytes;
+    if (report->stored_bytes <= limit) return {};
+    auto error =
+        fail(Code::failed_precondition, Blame::user, "{}the layers hold {} of files, more than the {} of max-size",
+             platform.empty() ? std::string() : platform + ": ", human_size(report->stored_bytes), human_size(limit))
+            .with_detail(Excerpt{culprits(*report, places)});
+    if (report->wasted_bytes == 0 || e.options.squash_waste) return error;
+    return error.with_hint(
+        fmt::format("{} are stored and not seen: --squash-waste leaves out what is above the base image",
+                    human_size(report->wasted_bytes)));
+}
+
+Result<> LocalJob::check_sizes(const FrontendResult& result, const std::vector<ExportSpec>& exports,
+                               const std::vector<std::string>& tags, const Stop& stop) {
+    for (const auto& spec : exports) {
+        if (!spec.attrs.contains("max-size")) continue;
+        const std::string dest = spec.client_exporter >= 0 ? std::string("client") : spec.dest;
+        const exporter::ExportOptions options = TRY(exporter::parse_export_options(spec.type, spec.attrs, dest, tags));
+        std::vector<std::pair<std::string, ResultRef>> parts;
+        if (result.single) {
+            parts.emplace_back("", result.ref);
+        } else {
+            parts.assign(result.refs.begin(), result.refs.end());
+        }
+        for (const auto& [platform, ref] : parts) TRY(build(ref, stop));
+        Activity activity(progress_, engine_.clock_, "checking the size of the result");
+        ExportAnswer unused;
+        Exporting exporting{result, spec, options, activity, stop, unused};
+        for (const auto& [platform, ref] : parts) {
+            const auto checked = check_size(exporting, platform, ref);
+            if (checked) continue;
+            activity.fail(checked.error());
+            return checked.error();
+        }
+        activity.done();
+    }
+    return {};
+}
+
 Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                              const std::vector<std::string>& tags, Stop stop) {
     std::vector<ExportSpec> usual;
@@ -548,6 +673,7 @@ Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const
 Result<ExportAnswer> LocalJob::export_usual(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                             const std::vector<std::string>& tags, const Stop& stop) {
     ExportAnswer answer;
+    TRY(check_sizes(result, exports, tags, stop));
     CacheWriting caches(*this, result, stop);
     const auto begin_caches = [&] { caches.begin(); };
     for (const auto& spec : exports) TRY(export_one(result, spec, tags, answer, begin_caches, stop));

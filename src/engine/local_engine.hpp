@@ -46,6 +46,8 @@ public:
     Result<std::vector<Attested>> image_attestations(const std::string& name, Stop stop) override;
     Result<std::string> inspect_image(const std::string& name) override;
     Result<std::vector<HistoryRow>> image_history(const std::string& name) override;
+    Result<inside::Image> open_image(const std::string& name, const std::optional<oci::Platform>& platform,
+                                     Stop stop) override;
     Result<int> run(const RunRequest& request, ProgressSink& progress, Stop stop) override;
     Result<std::vector<UsageRow>> disk_usage() override;
     Result<std::vector<KeptRow>> why_kept() override;
@@ -82,6 +84,9 @@ private:
     Result<> collect_garbage();
     // By name as typed, by id or by a prefix of an id.
     Result<store::ImageRecord> find_image(const std::string& name_or_id);
+    Result<inside::Image> contents_of(const std::string& name, const store::ImageRecord& record,
+                                      const std::optional<oci::Platform>& platform);
+    Result<inside::Image> contents_of(const source::ResolvedImage& image, std::shared_ptr<source::ImageOrigin> origin);
     Result<oci::ImageConfig> config_of(const store::ImageRecord& image);
     Result<std::uint64_t> size_of(const store::Chain& chain);
     Result<store::ImageRecord> ensure_image(const std::string& name, const std::optional<oci::Platform>& platform,

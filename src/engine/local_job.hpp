@@ -175,6 +175,12 @@ private:
     Result<> export_files(Exporting& exporting);
     // "linux_amd64", also of a result that names no platform.
     [[nodiscard]] static std::string folder_of(const Exporting& exporting, const std::string& platform);
+    // What is packed: the layers, squashed when that is wanted, and the configuration of the frontend.
+    Result<exporter::ImageResult> image_of(Exporting& exporting, const std::string& platform, const ResultRef& ref);
+    // Fails when an export has a limit that the result does not keep. Before anything leaves.
+    Result<> check_sizes(const FrontendResult& result, const std::vector<ExportSpec>& exports,
+                         const std::vector<std::string>& tags, const Stop& stop);
+    Result<> check_size(Exporting& exporting, const std::string& platform, const ResultRef& ref);
     Result<exporter::PackedImage> pack_image(Exporting& exporting, const std::string& platform, const ResultRef& ref,
                                              const exporter::PackOptions& pack);
     Result<exporter::PackedResult> pack_result(Exporting& exporting);

@@ -16,13 +16,14 @@ constexpr std::int64_t kMaxEpochSeconds = 9'000'000'000;
 
 const std::vector<std::string> kImageKeys = {
     "annotation",   "attestation-inline", "compression",       "compression-level",     "force-compression", "name",
-    "oci-artifact", "oci-mediatypes",     "rewrite-timestamp", "prefer-nondist-layers", "source-date-epoch"};
+    "oci-artifact", "oci-mediatypes",     "rewrite-timestamp", "prefer-nondist-layers", "source-date-epoch", "max-size",
+    "squash-waste"};
 // One of them is misspelt in BuildKit, and so known.
 const std::vector<std::string> kStoreKeys = {
     "danging-name-empty-only", "dangling-name-prefix", "name-canonical", "push",
     "push-by-digest",          "registry.insecure",    "store",          "unpack"};
 const std::vector<std::string> kArchiveKeys = {"dest", "tar"};
-const std::vector<std::string> kTreeKeys = {"attestation-prefix", "dest", "mode", "platform-split",
+const std::vector<std::string> kTreeKeys = {"attestation-prefix", "dest", "max-size", "mode", "platform-split",
                                             "source-date-epoch"};
 
 std::vector<std::string> known_keys(ExportType type) {
@@ -43,6 +44,7 @@ std::vector<std::string> known_keys(ExportType type) {
             add(kTreeKeys);
             break;
         case ExportType::cacheonly:
+            keys.emplace_back("max-size");
             break;
     }
     std::ranges::sort(keys);
@@ -88,6 +90,34 @@ Result<> read_bool(const Attrs& attrs, const std::string& key, bool& flag) {
     const auto found = attrs.find(key);
     if (found != attrs.end()) flag = TRY(parse_bool(key, found->second));
     return {};
+}
+
+// "200MB": decimal units, as sizes are printed; or KiB, MiB, GiB.
+Result<std::uint64_t> parse_size(std::string_view key, std::string_view text) {
+    static const std::map<std::string, std::uint64_t> kUnits = {{"", 1},
+                                                                {"b", 1},
+                                                                {"k", 1000},
+                                                                {"kb", 1000},
+                                                                {"m", 1000'000},
+                                                                {"mb", 1000'000},
+                                                                {"g", 1000'000'000},
+                                                                {"gb", 1000'000'000},
+                                                                {"kib", 1U << 10U},
+                                                                {"mib", 1U << 20U},
+                                                                {"gib", 1U << 30U}};
+    const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+    const auto [whole, fraction] = cut(text.substr(0, digits), '.');
+    const auto number = parse_int(whole);
+    const auto unit = kUnits.find(to_lower(trim(text.substr(digits))));
+    const auto tenths = fraction ? parse_int(*fraction) : std::optional<std::int64_t>(0);
+    const bool fits = number && *number >= 0 && *number <= (std::int64_t{1} << 32) && tenths &&
+                      (!fraction || (fraction->size() <= 3 && !fraction->empty()));
+    if (!fits || unit == kUnits.end()) {
+        return bad_input("{} {}: want a size such as 200MB or 1.5GB", key, cooper::quoted(text));
+    }
+    std::uint64_t parts = static_cast<std::uint64_t>(*tenths) * unit->second;
+    for (std::size_t i = 0; fraction && i < fraction->size(); ++i) parts /= 10;
+    return static_cast<std::uint64_t>(*number) * unit->second + parts;
 }
 
 Result<> read_compression(const Attrs& attrs, PackOptions& pack) {
@@ -208,6 +238,7 @@ Result<> read_image_attrs(const Attrs& attrs, ExportOptions& options, const std:
     TRY(read_flag(attrs, "store", options.store));
     TRY(read_flag(attrs, "unpack", options.unpack));
     TRY(read_flag(attrs, "tar", options.tar));
+    TRY(read_flag(attrs, "squash-waste", options.squash_waste));
     TRY(read_compression(attrs, options.pack));
     for (const auto& [key, value] : attrs) {
         if (key.starts_with("annotation")) TRY(read_annotation(key, value, options));
@@ -267,6 +298,9 @@ Result<ExportOptions> parse_export_options(std::string_view type, const Attrs& a
             return Error(bad_input("mode {} is not supported", cooper::quoted(found->second)))
                 .with_hint("mode=copy leaves other files of the destination alone, mode=delete removes them");
         }
+    }
+    if (const auto found = attrs.find("max-size"); found != attrs.end()) {
+        options.max_size_bytes = TRY(parse_size("max-size", found->second));
     }
     if (const auto found = attrs.find("platform-split"); found != attrs.end()) {
         options.platform_split = TRY(parse_bool("platform-split", found->second));

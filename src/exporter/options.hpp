@@ -39,7 +39,9 @@ struct ExportOptions {
     std::optional<std::int64_t> epoch_seconds;  // source-date-epoch; wins over the build's
     // Files of each platform in a folder of its own; unset: when the frontend answered by platform.
     std::optional<bool> platform_split;
-    bool delete_others = false;       // local: what is at the destination and not in the result goes
+    bool squash_waste = false;                    // store nothing in vain above the base
+    std::optional<std::uint64_t> max_size_bytes;  // of the files of all layers; a larger result is not exported
+    bool delete_others = false;                   // local: what is at the destination and not in the result goes
     bool oci_artifact = true;         // attestations are artifacts with a subject, not images of no platform
     bool attestation_inline = false;  // also those that are for images only
     std::string attestation_prefix;   // of the names of their files; local, tar

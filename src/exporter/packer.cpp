@@ -479,6 +479,13 @@ Result<std::unique_ptr<ByteSource>> Packer::open_layer(const PackedLayer& layer,
         .with_hint("build or pull the image again");
 }
 
+Result<std::unique_ptr<ByteSource>> Packer::open_files(const PackedLayer& layer, const Stop& stop) {
+    if (layer.layer != 0 && TRY(store_.hold(store::Chain{{layer.layer}})) && TRY(store_.layer(layer.layer)).on_disk) {
+        return detail::read_layer_stream(store_.layer_path(layer.layer), stop);
+    }
+    return open_layer(layer, stop);
+}
+
 Result<bool> Packer::is_virtual(const PackedLayer& layer) {
     if (layer.layer == 0 || layer.blob.digest != layer.diff_id) return false;
     return TRY(store_.layer(layer.layer)).on_disk;

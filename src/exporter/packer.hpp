@@ -98,6 +98,10 @@ public:
     // The same written to a sink, without a thread in between.
     [[nodiscard]] Result<> write_layer(const PackedLayer& layer, ByteSink& out, const Stop& stop);
 
+    // What is in a layer, as a tar or a compressed one: from its directory where it is on disk, else as open_layer. Not
+    // always the bytes that the blob has.
+    [[nodiscard]] Result<std::unique_ptr<ByteSource>> open_files(const PackedLayer& layer, const Stop& stop);
+
     // The record under which a packed image is kept (name and time are the caller's), and the blobs that must stay.
     [[nodiscard]] static store::ImageRecord record_of(const PackedImage& image);
     [[nodiscard]] static std::vector<Digest> blobs_of(const PackedImage& image);

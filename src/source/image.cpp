@@ -147,6 +147,10 @@ Result<ResolvedImage> ImageSource::import(const ImageRequest& request, ImageOrig
     return image;
 }
 
+Result<ResolvedImage> ImageSource::look_at(const ImageRequest& request, ImageOrigin& from, const Stop& stop) {
+    return describe(from, request, TRY(from.resolve(request.reference, stop)), nullptr, stop);
+}
+
 Result<std::string> ImageSource::manifest_bytes(ImageOrigin& origin, const ImageRequest& request,
                                                 const oci::Descriptor& wanted, VertexProgress* progress,
                                                 const Stop& stop) {

@@ -84,6 +84,8 @@ public:
     // progress may be null; it gets "resolve NAME" and what is fetched.
     [[nodiscard]] Result<ResolvedImage> resolve(const ImageRequest& request, VertexProgress* progress,
                                                 const Stop& stop);
+    // As import(), but the layers stay where they are.
+    [[nodiscard]] Result<ResolvedImage> look_at(const ImageRequest& request, ImageOrigin& from, const Stop& stop);
     // As resolve(), from another place and without remembering what the name meant (OCI layouts). The
     // layers' blobs are copied into the store at once, for the place may be gone later.
     [[nodiscard]] Result<ResolvedImage> import(const ImageRequest& request, ImageOrigin& from, VertexProgress* progress,
