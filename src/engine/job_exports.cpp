@@ -624,7 +624,9 @@ Result<> LocalJob::check_sizes(const FrontendResult& result, const std::vector<E
     for (const auto& spec : exports) {
         if (!spec.attrs.contains("max-size")) continue;
         const std::string dest = spec.client_exporter >= 0 ? std::string("client") : spec.dest;
-        const exporter::ExportOptions options = TRY(exporter::parse_export_options(spec.type, spec.attrs, dest, tags));
+        const exporter::ExportOptions options = TRY(exporter::parse_export_options(
+            spec.type, spec.attrs, dest, tags,
+            spec.keeps_unknown_attrs ? exporter::UnknownAttribute::keep : exporter::UnknownAttribute::refuse));
         std::vector<std::pair<std::string, ResultRef>> parts;
         if (result.single) {
             parts.emplace_back("", result.ref);
