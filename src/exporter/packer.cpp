@@ -481,7 +481,7 @@ Result<std::unique_ptr<ByteSource>> Packer::open_layer(const PackedLayer& layer,
 
 Result<std::unique_ptr<ByteSource>> Packer::open_files(const PackedLayer& layer, const Stop& stop) {
     if (layer.layer != 0 && TRY(store_.hold(store::Chain{{layer.layer}})) && TRY(store_.layer(layer.layer)).on_disk) {
-        return detail::read_layer_stream(store_.layer_path(layer.layer), stop);
+        return detail::read_layer_stream(store_.layer_path(layer.layer), layer::DiffOptions{}, stop);
     }
     return open_layer(layer, stop);
 }

@@ -45,7 +45,7 @@ public:
                                     .packed_size = {},
                                     .open = [path = store_.layer_path(chain_.layers[i])](
                                                 const Stop& stop) -> Result<std::unique_ptr<ByteSource>> {
-                                        return detail::read_layer_stream(path, stop);
+                                        return detail::read_layer_stream(path, layer::DiffOptions{}, stop);
                                     }});
         }
         plan_->listings = TRY(inside::read_layers({&image}, threads_, stop_));
