@@ -300,6 +300,37 @@ TEST(CacheMount, WhoHasNotMetTheOtherRemovesNothing) {
     EXPECT_TRUE(load_head(place, place.heads.at("main"), Stop()).value().entries.contains("a"));
 }
 
+TEST(CacheMount, AHeadThatWasLostIsWrittenAnewAndNothingWithIt) {
+    for (const bool damaged : {false, true}) {
+        MemoryPlace place;
+        const Machine one, other, third;
+        one.write("a", "1");
+        one.write("b", "1");
+        one.save(place);
+        other.restore(place);
+        other.write("c", "2");
+        if (damaged) {
+            place.blobs.clear();
+        } else {
+            place.heads.clear();
+        }
+        const Machine stranger;
+        stranger.write("d", "3");
+        stranger.save(place);
+        // What is missing in the new one nobody has removed.
+        one.restore(place);
+        EXPECT_TRUE(one.has("a"));
+        EXPECT_TRUE(one.has("d"));
+        other.save(place);
+        third.restore(place);
+        for (const char* name : {"a", "b", "c", "d"}) EXPECT_TRUE(third.has(name)) << name << damaged;
+        one.save(place);
+        fs::remove(one.path("a"));
+        one.save(place);
+        EXPECT_FALSE(load_head(place, place.heads.at("main"), Stop()).value().entries.contains("a"));
+    }
+}
+
 TEST(CacheMount, AnExchangeMeanwhileIsSeenAndPutTogether) {
     MemoryPlace place;
     const Machine one, other, third;

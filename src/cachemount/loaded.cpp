@@ -38,6 +38,10 @@ Result<Loaded> load_head(Place& place, std::string_view manifest, const Stop& st
     return loaded;
 }
 
+const Synced* common(const std::optional<Synced>& synced, const Loaded& loaded) {
+    return synced && !loaded.head.lineage.empty() && synced->lineage == loaded.head.lineage ? &*synced : nullptr;
+}
+
 std::string synced_name(const Place& place, const std::string& head) {
     return "synced-" + codec::sha256_of(place.identity() + "\n" + head).hex().substr(0, 32);
 }

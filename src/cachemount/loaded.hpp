@@ -2,6 +2,9 @@
 #pragma once
 
 #include "cachemount/place.hpp"
+#include "cachemount/tree.hpp"
+
+#include <optional>
 
 namespace cooper::cachemount {
 
@@ -14,6 +17,8 @@ struct Loaded {
 };
 
 [[nodiscard]] Result<Loaded> load_head(Place& place, std::string_view manifest, const Stop& stop);
+// What counts of what they had in common: nothing when that was before the head was begun anew.
+[[nodiscard]] const Synced* common(const std::optional<Synced>& synced, const Loaded& loaded);
 // The name under which a mount remembers what it and this head had in common.
 [[nodiscard]] std::string synced_name(const Place& place, const std::string& head);
 

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kIdKey = "cooper.cachemount.id";
 constexpr std::string_view kScopeKey = "cooper.cachemount.scope";
+constexpr std::string_view kLineageKey = "cooper.cachemount.lineage";
 constexpr std::string_view kBeforeKey = "cooper.cachemount.before";
 
 std::string annotation(const oci::Manifest& manifest, std::string_view key) {
@@ -54,6 +55,7 @@ Result<Head> parse_head(std::string_view text) {
         return fail(Code::data_loss, Blame::world, "cache mount: an index of {} bytes", parts_bytes);
     head.id = annotation(manifest, kIdKey);
     head.scope = annotation(manifest, kScopeKey);
+    head.lineage = annotation(manifest, kLineageKey);
     head.before = annotation(manifest, kBeforeKey);
     return head;
 }
@@ -67,6 +69,7 @@ std::string marshal_head(const Head& head) {
     manifest.layers.insert(manifest.layers.end(), head.packs.begin(), head.packs.end());
     manifest.annotations[std::string(kIdKey)] = head.id;
     manifest.annotations[std::string(kScopeKey)] = head.scope;
+    manifest.annotations[std::string(kLineageKey)] = head.lineage;
     if (!head.before.empty()) manifest.annotations[std::string(kBeforeKey)] = head.before;
     return oci::marshal_manifest(manifest);
 }

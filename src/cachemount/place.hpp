@@ -43,7 +43,8 @@ struct Head {
     std::vector<oci::Descriptor> packs;
     std::string id;  // of the mount
     std::string scope;
-    std::string before;  // digest of the manifest that this one has replaced; may be empty
+    std::string lineage;  // the same for all that have followed one another since the first
+    std::string before;   // digest of the manifest that this one has replaced; may be empty
 };
 
 [[nodiscard]] Result<Head> parse_head(std::string_view manifest);

@@ -55,7 +55,7 @@ public:
         restored_.name = std::move(name);
         const std::string remembered = synced_name(place_, restored_.name);
         synced_ = load_synced(mount_.side, remembered);
-        const Synced* const base = synced_ ? &*synced_ : nullptr;
+        const Synced* const base = common(synced_, loaded_);
         const ScanOptions look{.synced = base, .on_chunk = {}, .is_known = {}};
         local_ = TRY(scan(mount_.files, look, stop_));
         const LocalChanges changes = changes_for_local(local_, base, loaded_.entries);
@@ -77,6 +77,7 @@ public:
 
         Synced now;
         now.head = std::move(head);
+        now.lineage = loaded_.head.lineage;
         now.looked_ns = now_ns();
         now.entries = in_both(TRY(scan(mount_.files, look, stop_)), loaded_.entries);
         TRY(save_synced(mount_.side, remembered, now));

@@ -1,3 +1,4 @@
+#include "base/text.hpp"
 #include "cachemount/loaded.hpp"
 #include "cachemount/merge.hpp"
 #include "cachemount/pack_io.hpp"
@@ -5,8 +6,11 @@
 #include "codec/sha256.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <map>
 #include <set>
+#include <sys/random.h>
 
 namespace cooper::cachemount {
 
@@ -50,6 +54,13 @@ std::set<Digest> packs_to_empty(const Loaded& loaded, std::uint64_t pack_bytes) 
     return chosen;
 }
 
+Result<std::string> new_lineage() {
+    std::array<std::uint8_t, 16> random{};
+    if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size()))
+        return fail_errno(errno, "random bytes");
+    return to_hex(random);
+}
+
 // One save, as far as it goes until the head is exchanged.
 class Saving {
 public:
@@ -75,6 +86,7 @@ public:
                 saved_.uploaded_bytes += manifest->size();
             }
             Synced now;
+            now.lineage = lineage_;
             now.looked_ns = looked_ns_;
             now.entries = in_both(local_, joined_);
             const LocalChanges missing = changes_for_local(local_, &now, joined_);
@@ -132,7 +144,8 @@ private:
         }
         count_local();
 
-        Entries changes = changes_for_head(local_, synced_ ? &*synced_ : nullptr, loaded.entries);
+        lineage_ = loaded.head.lineage;
+        Entries changes = changes_for_head(local_, common(synced_, loaded), loaded.entries);
         if (changes.empty() && before && !loaded.parts.empty()) {
             joined_ = loaded.entries;
             return std::optional<std::string>();
@@ -163,6 +176,8 @@ private:
         Head head = loaded.head;
         head.id = to_.id;
         head.scope = to_.scope;
+        if (lineage_.empty()) lineage_ = TRY(new_lineage());
+        head.lineage = lineage_;
         head.before = before ? codec::sha256_of(*before).to_string() : std::string();
 
         // A part is put together with the one before it unless that one is more than twice as large: few parts, and
@@ -232,6 +247,7 @@ private:
     std::vector<Pack> others_;   // of heads that may be shared
     std::vector<Pack> written_;  // by this save
     std::int64_t looked_ns_ = 0;
+    std::string lineage_;
     LocalTree local_;
     Entries joined_;
     Saved saved_;

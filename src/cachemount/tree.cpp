@@ -321,6 +321,7 @@ Result<Synced> parse_synced(const std::string& text) {
         const auto field = TRY(reader.next());
         if (field.id == 1) version = field.number;
         if (field.id == 2) synced.head = field.bytes;
+        if (field.id == 4) synced.lineage = field.bytes;
         if (field.id == 3) synced.entries.insert(TRY(parse_known(field.bytes)));
     }
     if (version != kSyncedVersion) return fail(Code::data_loss, Blame::world, "of another version");
@@ -352,6 +353,7 @@ Result<> save_synced(const sys::RootedDir& side, const std::string& name, const 
     codec::WireWriter out;
     out.uint(1, kSyncedVersion);
     out.text(2, synced.head);
+    out.text(4, synced.lineage);
     const std::int64_t racy = synced.looked_ns - kTickNs;
     for (const auto& [path, known] : synced.entries) {
         if (known.seen.ctime_ns >= racy && known.entry.type == EntryType::file) {

@@ -40,6 +40,7 @@ struct Synced {
         Seen seen;
     };
     std::string head;            // digest of the manifest; empty when something is still to be done here
+    std::string lineage;         // of that head; another one has been begun anew, and nobody has met it
     std::int64_t looked_ns = 0;  // when the files began to be looked at
     std::map<std::string, Known> entries;
 };
