@@ -636,7 +636,8 @@ Result<> LocalJob::check_sizes(const FrontendResult& result, const std::vector<E
         for (const auto& [platform, ref] : parts) TRY(build(ref, stop));
         Activity activity(progress_, engine_.clock_, "checking the size of the result");
         ExportAnswer unused;
-        Exporting exporting{result, spec, options, activity, stop, unused};
+        const BeforePush nothing;
+        Exporting exporting{result, spec, options, activity, stop, unused, nothing};
         for (const auto& [platform, ref] : parts) {
             const auto checked = check_size(exporting, platform, ref);
             if (checked) continue;
