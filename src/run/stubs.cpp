@@ -33,7 +33,8 @@ Result<> make_entry(const sys::RootedDir& root, const std::string& path, StubKin
     const auto parent = TRY(root.parent_of(path));
     if (kind == StubKind::directory) {
         if (::mkdirat(parent.dir.get(), parent.name.c_str(), 0755) != 0) return fail_errno(errno, "make " + path);
-        ::fchmodat(parent.dir.get(), parent.name.c_str(), 0755, 0);
+        if (::fchmodat(parent.dir.get(), parent.name.c_str(), 0755, 0) != 0)
+            return fail_errno(errno, "set the mode of " + path);
         return {};
     }
     const sys::Fd fd(

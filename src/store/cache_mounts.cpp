@@ -94,7 +94,8 @@ Result<> Store::prepare_cache_mount(std::int64_t id, bool seeded) {
     for (const std::string& part : {name, name + "/fs"}) {
         if (::mkdirat(dir_.fd(), part.c_str(), 0755) != 0 && errno != EEXIST)
             return fail_errno(errno, "create cache mount");
-        if (!seeded) ::fchmodat(dir_.fd(), part.c_str(), 0755, 0);
+        if (!seeded && ::fchmodat(dir_.fd(), part.c_str(), 0755, 0) != 0)
+            return fail_errno(errno, "set the mode of a cache mount");
     }
     return {};
 }

@@ -33,7 +33,8 @@ Result<LayerDraft> Store::make_draft() {
     for (const std::string& name : {draft.dir_, draft.dir_ + "/fs", draft.dir_ + "/work"}) {
         if (::mkdirat(dir_.fd(), name.c_str(), 0755) != 0) return fail_errno(errno, "create a layer");
         // The process's umask must not show in a root file system.
-        ::fchmodat(dir_.fd(), name.c_str(), name.ends_with("/fs") ? 0755 : 0711, 0);
+        if (::fchmodat(dir_.fd(), name.c_str(), name.ends_with("/fs") ? 0755 : 0711, 0) != 0)
+            return fail_errno(errno, "set the mode of a layer");
     }
     draft.store_ = this;
     draft.begun_ = std::chrono::steady_clock::now();
