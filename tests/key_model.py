@@ -199,7 +199,7 @@ class Project:
                     mask = rng.choice([0o022, 0o002, 0o077, 0o027])
                     path.chmod((0o777 if path.is_dir() or path.stat().st_mode & 0o100 else 0o666) & ~mask)
             return "umask"
-        kind = rng.choice(["times", "folder times", "owner", "checkout", "git", "chmod source", "rewrite", "not copied",
+        kind = rng.choice(["times", "folder times", "owner", "checkout", "git", "rewrite", "not copied",
                            "order", "ignored", "comment"])
         if kind == "times":
             for path in self.files():
@@ -223,12 +223,6 @@ class Project:
         elif kind == "git":
             (self.dir / ".git").mkdir(exist_ok=True)
             (self.dir / ".git/HEAD").write_text(self.text())
-        elif kind == "chmod source":
-            # Only in a folder of which every copy says its own mode.
-            users = [line for part in self.steps for line in part if self.folders[1] in line or " . " in line]
-            if all("--chmod=0" in line for line in users):
-                for path in self.below(self.folders[1]):
-                    path.chmod(rng.choice([0o600, 0o755]))
         elif kind == "rewrite":
             for path in self.files():
                 mode = path.stat().st_mode & 0o7777
