@@ -194,6 +194,8 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     for (const auto& one : flags.ssh) request.ssh.push_back(TRY(parse_ssh(one)));
     for (const auto& one : flags.outputs) request.exports.push_back(TRY(parse_export(one)));
     for (const auto& one : flags.cache_from) request.cache_imports.push_back(TRY(parse_cache(one, CacheWay::from)));
+    if (!flags.cache_budget.empty())
+        TRY_CONTEXT(cachestore::budget_of({"", {{"budget", flags.cache_budget}}}), "--cache-budget");
     for (const auto& one : flags.cache_to) {
         request.cache_exports.push_back(TRY(parse_cache(one, CacheWay::to)));
         engine::CacheSpec& cache = request.cache_exports.back();

@@ -373,6 +373,17 @@ Result<std::set<Digest>> LocalJob::send_layers(const Sending& sending, const Sto
     return std::move(*there.lock());
 }
 
+Result<> LocalJob::check_cache_exports() {
+    for (const auto& spec : options_.cache_exports) {
+        const bool ignored = frontend::parse_go_bool(attribute(spec, "ignore-error")).value_or(false);
+        if (spec.type == "inline" || ignored) continue;
+        TRY_CONTEXT(check_compression(spec), "export the cache");
+        TRY_CONTEXT(cachestore::check_export_attributes({spec.type, spec.attrs}), "export the cache");
+        TRY_CONTEXT(open_cache(spec, cachestore::Way::to), "export the cache");
+    }
+    return {};
+}
+
 Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& content, remotecache::CacheMode mode,
                                 Earlier earlier, ExportAnswer& answer, Activity& activity, const Stop& stop) {
     TRY(check_compression(spec));

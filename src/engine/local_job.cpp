@@ -359,6 +359,7 @@ Result<FrontendResult> LocalJob::solve(const SolveCall& call, Stop stop) {
     if (call.definition && !call.frontend.empty()) {
         return bad_input("invalid request: both a definition and the frontend {}", quoted(call.frontend));
     }
+    TRY(check_cache_exports());
     import_caches(options_.cache_imports, stop);
     import_caches(call.cache_imports, stop);
     notes_->add_options(call.options);

@@ -128,6 +128,8 @@ private:
     // job_caches.cpp
     // Each at most once in this job; what fails is told and makes the build slower, not wrong.
     void import_caches(const std::vector<CacheSpec>& specs, const Stop& stop);
+    // What is wrong with the attributes of a cache is said before anything is built. Asks nobody.
+    Result<> check_cache_exports();
     Result<> import_cache(const CacheSpec& spec, const Stop& stop);
     Result<> import_index(const std::shared_ptr<cachestore::CacheStore>& store, const cachestore::Index& index);
     Result<std::shared_ptr<cachestore::CacheStore>> open_cache(const CacheSpec& spec, cachestore::Way way);
