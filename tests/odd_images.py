@@ -143,6 +143,85 @@ def whiteouts(image):
     image.write()
 
 
+def whiteouts_of_own_entries(image):
+    """Whiteouts after entries of their own layer: they hide what is below, and nothing else."""
+    image.layer(Tar().add("file", b"below").dir("dir").add("dir/below", b"below").dir("implied").add("implied/below", b"1")
+                .dir("opaque").add("opaque/below", b"1").add("becomes", b"file").dir("was").add("was/below", b"1")
+                .add("device", b"1"))
+    image.layer(Tar().add("file", b"own").add(".wh.file").dir("dir").add("dir/own", b"own").add(".wh.dir")
+                .add("implied/own", b"own").add(".wh.implied").add("opaque/own", b"own").add("opaque/.wh..wh..opq")
+                .dir("becomes").add("becomes/own", b"own").add(".wh.becomes").add("was", b"own").add(".wh.was")
+                .add("device", type=tarfile.CHRTYPE))
+    image.layer(Tar().add(".wh.file").add("file", b"again").add(".wh.file"))
+    image.write()
+
+
+def kinds(image):
+    """Devices, pipes, and names that change their kind within a layer and between layers."""
+    image.layer(Tar().add("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
+                .add("loop", type=tarfile.BLKTYPE, devmajor=7, devminor=0, mode=0o660, gid=6)
+                .add("pipe", type=tarfile.FIFOTYPE, mode=0o600)
+                .add("a", b"file").dir("a").add("a/in", b"1").add("a", b"file again")
+                .dir("b").add("b/gone", b"1").add("b", b"file").dir("b").add("b/in", b"1")
+                .dir("c").add("c/below", b"1").add("d", b"file").add("e", type=tarfile.SYMTYPE, link="a"))
+    image.layer(Tar().add("c", b"file").dir("d").add("d/in", b"1").dir("e").add("e/in", b"1"))
+    image.layer(Tar().dir("c").add("c/again", b"1"))
+    image.write()
+
+
+def far_times(image):
+    one(image, Tar().add("far", b"1", mtime=1 << 60).add("long-ago", b"1", mtime=-(1 << 60)).dir("dir", mtime=1 << 62)
+        .add("link", type=tarfile.SYMTYPE, link="far", mtime=-(1 << 62)))
+
+
+def links_before(image):
+    """Names of a file before the file, through each other, over names that are used again, and after it."""
+    def link(name, target):
+        return dict(name=name, type=tarfile.LNKTYPE, link=target)
+
+    tar = Tar().dir("d").dir("e")
+    for entry in (link("d/name", "./d/file"), link("d/second", "/d/third"), link("d/third", "d/name"),
+                  link("replaced", "never"), dict(name="replaced", content=b"own"), link("e/gone", "never"),
+                  dict(name="e", content=b"file"), link("kept", "d/file"), dict(name=".wh.kept"),
+                  dict(name="d/file", content=b"late"), link("after", "d/file")):
+        tar.add(**entry)
+    one(image, tar)
+
+
+def links_in_a_circle(image):
+    one(image, Tar().add("a", type=tarfile.LNKTYPE, link="b").add("b", type=tarfile.LNKTYPE, link="c")
+        .add("c", type=tarfile.LNKTYPE, link="a"))
+
+
+def many_links_to_nothing(image):
+    block = tarfile.TarInfo("x")
+    block.type, block.linkname = tarfile.LNKTYPE, "never"
+    blocks = []
+    for number in range(110_000):
+        block.name = f"n{number}"
+        blocks.append(block.tobuf(tarfile.USTAR_FORMAT))
+    image.layer(b"".join(blocks) + bytes(1024)).write()
+
+
+def repeated(image, tar, count):
+    """A layer that is the same entries again and again, packed as the same member again and again."""
+    member = gzip.compress(tar, 9, mtime=0)
+    hash = hashlib.sha256()
+    for _ in range(count):
+        hash.update(tar)
+    hash.update(bytes(1024))
+    image.diff_ids.append("sha256:" + hash.hexdigest())
+    image.layers.append(image.blob(member * count + gzip.compress(bytes(1024), mtime=0), OCI + "layer.v1.tar+gzip"))
+    image.write()
+
+
+def same_long_directory(image):
+    """120,000 entries of one directory whose name has 4,000 bytes."""
+    entry = tarfile.TarInfo("/".join(["n" * 200] * 20)[:4000])
+    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+    repeated(image, entry.tobuf(tarfile.PAX_FORMAT) * 1000, 120)
+
+
 def link_of_whited_out(image):
     # The first name of a hard link is removed by the very layer that makes the second.
     image.layer(Tar().add("first", b"both"))
@@ -361,7 +440,7 @@ def confused_manifest(image):
 
 def main():
     case, directory = sys.argv[1:]
-    cases = {name: value for name, value in globals().items() if callable(value) and name not in ("Tar", "Image", "one", "main")}
+    cases = {name: value for name, value in globals().items() if callable(value) and name not in ("Tar", "Image", "one", "main", "repeated")}
     if case not in cases:
         sys.exit(f"cases: {', '.join(cases)}")
     cases[case](Image(directory))

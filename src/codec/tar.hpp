@@ -44,7 +44,7 @@ struct TarHeader {
     std::int64_t mtime_ns = 0;
     std::uint32_t devmajor = 0;
     std::uint32_t devminor = 0;
-    std::map<std::string, std::string> xattrs;  // PAX SCHILY.xattr.*
+    std::map<std::string, std::string> xattrs;  // PAX SCHILY.xattr.* and LIBARCHIVE.xattr.*
     std::map<std::string, std::string> pax;     // further records, as read; not written
     bool sparse = false;
     std::vector<TarSegment> segments;  // only when sparse

@@ -1,4 +1,5 @@
 #include "base/text.hpp"
+#include "codec/base64.hpp"
 #include "codec/detail/tar_block.hpp"
 #include "codec/detail/tar_meta.hpp"
 #include "codec/tar.hpp"
@@ -50,6 +51,7 @@ constexpr std::size_t kBuffer = 512 << 10;
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr int kMaxMetaHeaders = 64;  // of one entry
 constexpr std::string_view kXattrPrefix = "SCHILY.xattr.";
+constexpr std::string_view kLibarchiveXattrPrefix = "LIBARCHIVE.xattr.";
 
 Error broken(std::string_view what) { return bad_input("malformed tar archive: {}", what); }
 
@@ -130,6 +132,32 @@ Result<> parse_pax(std::string_view text, std::vector<std::pair<std::string, std
         records.emplace_back(key, value);
     }
     return {};
+}
+
+// libarchive's attributes: names with %41 for what may not stand in a key, values in base64 without padding.
+Result<std::pair<std::string, std::string>> libarchive_xattr(std::string_view key, std::string value) {
+    std::string name;
+    for (std::size_t i = 0; i < key.size(); ++i) {
+        if (key[i] != '%') {
+            name += key[i];
+            continue;
+        }
+        const auto digit = [&](std::size_t at) {
+            constexpr std::string_view kDigits = "0123456789abcdef0123456789ABCDEF";
+            const std::size_t found = at < key.size() ? kDigits.find(key[at]) : kDigits.npos;
+            return found == kDigits.npos ? -1 : static_cast<int>(found % 16);
+        };
+        const int high = digit(i + 1);
+        const int low = digit(i + 2);
+        if (high < 0 || low < 0 || high + low == 0) return broken("bad name of an extended attribute");
+        name += static_cast<char>(high * 16 + low);
+        i += 2;
+    }
+    while (value.ends_with('=')) value.pop_back();
+    value.append((4 - value.size() % 4) % 4, '=');
+    auto decoded = codec::base64_decode(value);
+    if (!decoded) return broken("an extended attribute is no base64");
+    return std::pair(std::move(name), std::move(*decoded));
 }
 
 }  // namespace
@@ -288,6 +316,12 @@ Result<> TarReader::apply_pax(const Meta& meta) {
     for (const auto& [key, value] : meta.pax) {
         if (key.starts_with(kXattrPrefix)) {
             header_.xattrs[key.substr(kXattrPrefix.size())] = value;
+            continue;
+        }
+        if (key.starts_with(kLibarchiveXattrPrefix)) {
+            // Writers that know both give the value twice; what is written plainly counts.
+            auto [name, decoded] = TRY(libarchive_xattr(key.substr(kLibarchiveXattrPrefix.size()), value));
+            header_.xattrs.try_emplace(std::move(name), std::move(decoded));
             continue;
         }
         if (value.empty()) continue;  // as in Go: keeps the value of the block

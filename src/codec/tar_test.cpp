@@ -200,6 +200,25 @@ TEST(TarReader, PaxOverridesAndGlobalsAreIgnored) {
     EXPECT_EQ(entries[1].header.name, "next");
 }
 
+TEST(TarReader, ExtendedAttributesOfBothSpellings) {
+    const std::string plain = record("SCHILY.xattr.user.both", "plain");
+    const std::string packed = record("LIBARCHIVE.xattr.user.both", "cGFja2Vk");
+    std::string text = pax(record("LIBARCHIVE.xattr.user.a%3Db%25", "AAFi") + record("LIBARCHIVE.xattr.user.one", "MQ") +
+                           record("LIBARCHIVE.xattr.user.none", ""));
+    text += raw_block("a", '0', 0) + pax(plain + packed) + raw_block("b", '0', 0);
+    text += pax(packed + plain) + raw_block("c", '0', 0);
+    const auto entries = *read_tar(text);
+    ASSERT_EQ(entries.size(), 3U);
+    const std::map<std::string, std::string> expected{{"user.a=b%", "\0\1b"s}, {"user.one", "1"}, {"user.none", ""}};
+    EXPECT_EQ(entries[0].header.xattrs, expected);
+    EXPECT_EQ(entries[1].header.xattrs.at("user.both"), "plain");
+    EXPECT_EQ(entries[2].header.xattrs.at("user.both"), "plain");
+    for (const char* bad : {"user.%", "user.%4", "user.%zz", "user.%00"}) {
+        EXPECT_FALSE(read_tar(pax(record(fmt::format("LIBARCHIVE.xattr.{}", bad), "MQ")) + raw_block("a", '0', 0)));
+    }
+    EXPECT_FALSE(read_tar(pax(record("LIBARCHIVE.xattr.user.a", "?")) + raw_block("a", '0', 0)));
+}
+
 TEST(TarReader, AllSparseFormats) {
     const std::string expanded = std::string(512, '\0') + "AAAA" + std::string(100, '\0') + "BB" + std::string(6, '\0');
     std::string old = raw_block("s", 'S', 6, "ustar  \0"s);

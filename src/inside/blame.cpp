@@ -86,16 +86,30 @@ private:
         if (found != nullptr) put(number, layer, *found);
     }
 
+    // The file that a hard link is a name of; links may name links, before and after themselves.
+    const Entry* named_by(std::uint32_t number, const Entry& link) const {
+        const Entry* file = &link;
+        for (int hops = 0; hops < kMaxLinks && file->hard_link; ++hops) {
+            const Entry* next = nullptr;
+            std::uint32_t below = number + 1;
+            while (below-- > 0 && next == nullptr) {
+                number = below;
+                for (const Entry& other : listings_.layers[below]->entries) {
+                    if (other.path == file->link && &other != file) next = &other;
+                }
+            }
+            if (next == nullptr) break;
+            file = next;
+        }
+        return file;
+    }
+
     void put(std::uint32_t number, const Listing& layer, const Entry& entry) {
         const Entry* file = &entry;
         std::string name_of;
         if (entry.hard_link) {
             name_of = ", a further name of " + shown(listings_.paths.text(entry.link));
-            for (std::uint32_t below = number + 1; below-- > 0 && file->hard_link;) {
-                for (const Entry& other : listings_.layers[below]->entries) {
-                    if (other.path == entry.link && !other.hard_link) file = &other;
-                }
-            }
+            file = named_by(number, entry);
         }
         const FileState state = state_of(*file, layer);
         if (!present_) {

@@ -8,6 +8,7 @@
 #include "codec/tar.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <map>
 
@@ -21,6 +22,8 @@ constexpr std::string_view kAufs = ".wh..wh.";
 constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 40;
 // A sparse file larger than this is known by its stored parts only: its holes would take hours.
 constexpr std::uint64_t kMaxExpanded = std::uint64_t{1} << 30;
+// Of all layers together. Entries that repeat each other cost an archive nearly nothing.
+constexpr std::uint64_t kMaxEntries = 20'000'000;
 constexpr std::size_t kMaxTargets = std::size_t{1} << 30U;
 
 std::array<std::uint8_t, 16> beginning(const Digest& digest) {
@@ -62,7 +65,8 @@ Kind kind_of(codec::TarType type) {
 
 class Reader {
 public:
-    Reader(Guarded<Paths>& paths, const Stop& stop) : paths_(paths), stop_(stop), buffer_(std::size_t{256} << 10U) {}
+    Reader(Guarded<Paths>& paths, std::atomic<std::uint64_t>& entries, const Stop& stop)
+        : paths_(paths), entries_(entries), stop_(stop), buffer_(std::size_t{256} << 10U) {}
 
     Result<Listing> read(ByteSource& source) {
         codec::TarReader tar(source);
@@ -99,7 +103,16 @@ private:
     }
 
     Result<> add(codec::TarReader& tar, const codec::TarHeader& header) {
+        if (++entries_ > kMaxEntries) {
+            return fail(Code::resource_exhausted, Blame::user, "the layers have more than {} entries", kMaxEntries);
+        }
         if (TRY(add_mark(header.name))) return {};
+        if (header.type == codec::TarType::char_device && header.devmajor == 0 && header.devminor == 0) {
+            // How overlay writes a whiteout.
+            auto paths = paths_.lock();
+            listing_.whiteouts.push_back(TRY(paths->add(header.name)));
+            return {};
+        }
         Entry entry;
         entry.kind = kind_of(header.type);
         entry.hard_link = header.type == codec::TarType::hard_link;
@@ -161,15 +174,17 @@ private:
     }
 
     Guarded<Paths>& paths_;
+    std::atomic<std::uint64_t>& entries_;
     const Stop& stop_;
     Bytes buffer_;
     Listing listing_;
     std::uint64_t bytes_ = 0;
 };
 
-Result<Listing> read_layer(const LayerSource& layer, Guarded<Paths>& paths, const Stop& stop) {
+Result<Listing> read_layer(const LayerSource& layer, Guarded<Paths>& paths, std::atomic<std::uint64_t>& entries,
+                           const Stop& stop) {
     const auto plain = TRY(codec::decompress_any(TRY(layer.open(stop))));
-    return Reader(paths, stop).read(*plain.source);
+    return Reader(paths, entries, stop).read(*plain.source);
 }
 
 }  // namespace
@@ -210,10 +225,11 @@ Result<Listings> read_layers(const std::vector<const Image*>& images, std::size_
         }
     }
     Guarded<Paths> paths;
+    std::atomic<std::uint64_t> entries = 0;
     std::vector<std::shared_ptr<const Listing>> read(jobs.size());
     TRY(parallel_for(jobs.size(), threads, [&](std::size_t i) -> Result<> {
         const Job& job = jobs[i];
-        read[i] = std::make_shared<const Listing>(TRY_CONTEXT(read_layer(job.image->layers[job.number], paths, stop),
+        read[i] = std::make_shared<const Listing>(TRY_CONTEXT(read_layer(job.image->layers[job.number], paths, entries, stop),
                                                               "layer {} of {}", job.number + 1, job.image->name));
         return {};
     }));

@@ -3,11 +3,13 @@
 #include "base/text.hpp"
 #include "codec/tar.hpp"
 #include "layer/detail/entry_path.hpp"
+#include "layer/detail/late_links.hpp"
 #include "layer/detail/overlay_names.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <map>
 #include <optional>
 #include <set>
 #include <sys/sysmacros.h>
@@ -23,6 +25,8 @@ using codec::TarType;
 using detail::ParentAndName;
 
 constexpr std::size_t kMaxImpliedTold = 10'000;
+// Of the names of directories, which are kept until their times can be set.
+constexpr std::size_t kMaxDirectoryBytes = std::size_t{1} << 30U;
 constexpr std::int64_t kSecond = 1'000'000'000;
 
 std::array<timespec, 2> times_of(std::int64_t mtime_ns) {
@@ -52,7 +56,7 @@ mode_t kind_bits(TarType type) {
 class Applier {
 public:
     Applier(codec::TarReader& tar, const sys::RootedDir& root, const ApplyLimits& limits, const Stop& stop)
-        : tar_(tar), root_(root), limits_(limits), stop_(stop) {}
+        : tar_(tar), root_(root), limits_(limits), stop_(stop), late_links_(root) {}
 
     Result<ApplyStats> run() {
         for (;;) {
@@ -62,6 +66,7 @@ public:
             ++stats_.entries;
             TRY_CONTEXT(apply(*header), "layer entry {}", quoted(header->name));
         }
+        TRY(late_links_.resolve(stop_));
         TRY(restore_directory_times());
         TRY(tar_.drain());
         for (const auto& path : implied_) {
@@ -71,11 +76,6 @@ public:
     }
 
 private:
-    struct DirTime {
-        std::string path;
-        std::int64_t mtime_ns;
-    };
-
     Result<> apply(const TarHeader& header) {
         const std::string path = TRY(detail::clean_entry_path(header.name, limits_.max_path_bytes));
         if (path.empty()) return apply_root(header);
@@ -110,7 +110,7 @@ private:
 
     Result<> apply_root(const TarHeader& header) {
         if (header.type != TarType::directory) return bad_input("the root of a layer must be a directory");
-        directories_.push_back({"", header.mtime_ns});
+        directories_.insert_or_assign("", header.mtime_ns);
         return set_metadata(root_.fd(), header);
     }
 
@@ -189,11 +189,19 @@ private:
         TRY(set_metadata(fd.get(), header));
         TRY(ask(1));
         if (hides_lower) TRY(mark_opaque(fd.get()));
-        directories_.push_back({path, header.mtime_ns});
+        TRY(remember_time(path, header.mtime_ns));
         // What follows is most likely in here.
         cached_ = sys::RootedDir(std::move(fd));
         cached_path_ = path;
         return {};
+    }
+
+    Result<> remember_time(const std::string& path, std::int64_t mtime_ns) {
+        if (!directories_.insert_or_assign(path, mtime_ns).second) return {};
+        directory_bytes_ += path.size();
+        if (directory_bytes_ <= kMaxDirectoryBytes) return {};
+        return fail(Code::resource_exhausted, Blame::user, "the names of the layer's directories are more than {} bytes",
+                    kMaxDirectoryBytes);
     }
 
     Result<> file(int parent, const std::string& name, const TarHeader& header) {
@@ -260,10 +268,11 @@ private:
         if (target.empty()) return bad_input("hard link to the root");
         auto from = root_.parent_of(target);
         struct stat there{};
-        if (!from || ::fstatat(from->dir.get(), from->name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0) {
-            return bad_input("hard link to {}, which is not in the layer", quoted(target));
+        const bool found = from && ::fstatat(from->dir.get(), from->name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0;
+        if (found && S_ISDIR(there.st_mode)) return bad_input("hard link to the directory {}", quoted(target));
+        if (!found || late_links_.is_placeholder(from->dir.get(), from->name, there)) {
+            return late_link(parent, name, target);
         }
-        if (S_ISDIR(there.st_mode)) return bad_input("hard link to the directory {}", quoted(target));
         struct stat here{};
         if (::fstatat(parent, name.c_str(), &here, AT_SYMLINK_NOFOLLOW) == 0) {
             if (here.st_ino == there.st_ino && here.st_dev == there.st_dev) return {};
@@ -279,8 +288,20 @@ private:
         return same ? Result<>() : set_metadata_at(parent, name, header);
     }
 
+    // What the link is to name may still come.
+    Result<> late_link(int parent, const std::string& name, const std::string& target) {
+        TRY(ask(1));
+        TRY(replace(parent, name, "hold the place of a link", [&] { return late_links_.hold_place(parent, name); }));
+        return late_links_.add(parent, name, target);
+    }
+
     Result<> device(int parent, const std::string& name, const TarHeader& header) {
         const bool fifo = header.type == TarType::fifo;
+        // How overlay writes a whiteout, when somebody packed its directory as it is.
+        if (header.type == TarType::char_device && header.devmajor == 0 && header.devminor == 0) {
+            ++stats_.whiteouts;
+            return whiteout(parent, name);
+        }
         const dev_t number = fifo ? 0 : makedev(header.devmajor, header.devminor);
         bool refused = false;
         TRY(replace(parent, name, "mknod", [&] {
@@ -292,11 +313,17 @@ private:
         return set_metadata_at(parent, name, header);
     }
 
+    // Hides what lower layers have under the name. What this layer itself has there stays, before and after.
     Result<> whiteout(int parent, const std::string& name) {
         if (name.empty() || name == "." || name == "..") return bad_input("whiteout without a name");
-        TRY(replace(parent, name, "make a whiteout",
-                    [&] { return ::mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)); }));
-        return {};
+        if (::mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return {};
+        if (errno != EEXIST) return failed("make a whiteout");
+        struct stat there{};
+        if (::fstatat(parent, name.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0) return failed("stat");
+        if (!S_ISDIR(there.st_mode)) return {};
+        const sys::Fd fd(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        if (!fd.valid()) return failed("open");
+        return mark_opaque(fd.get());
     }
 
     Result<> mark_opaque(int dir) {
@@ -353,13 +380,13 @@ private:
 
     // Making entries changed the times of their directories.
     Result<> restore_directory_times() {
-        for (auto dir = directories_.rbegin(); dir != directories_.rend(); ++dir) {
-            const auto times = times_of(dir->mtime_ns);
-            if (dir->path.empty()) {
+        for (const auto& [path, mtime_ns] : directories_) {
+            const auto times = times_of(mtime_ns);
+            if (path.empty()) {
                 if (::futimens(root_.fd(), times.data()) != 0) return failed("set times of the root");
                 continue;
             }
-            const auto fd = root_.open(dir->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, sys::Follow::no, 0);
+            const auto fd = root_.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, sys::Follow::no, 0);
             // Replaced or whited out since: nothing to restore.
             if (!fd) continue;
             if (::futimens(fd->get(), times.data()) != 0) return failed("set times");
@@ -374,8 +401,10 @@ private:
     ApplyStats stats_;
     sys::RootedDir cached_;
     std::string cached_path_;
-    std::vector<DirTime> directories_;
+    std::map<std::string, std::int64_t> directories_;  // their times; "" = the root
+    std::size_t directory_bytes_ = 0;
     std::set<std::string> implied_;
+    detail::LateLinks late_links_;
 };
 
 }  // namespace

@@ -154,18 +154,51 @@ TEST_F(Apply, LaterEntriesWin) {
     Builder tar;
     tar.file("a").file("a").dir("b/").file("b/x").file("b").file("c").dir("c/").file("c/y").file("d").file(".wh.d");
     tar.file(".wh.e").dir("e/").file("e/z").file(".wh.f").file("f/new").dir("g/").file("g/1").dir("g/");
+    tar.dir("h/").file("h/1").file(".wh.h").file("i/1").file(".wh.i").file("k").add(entry("k", TarType::char_device));
+    tar.add(entry("l", TarType::char_device)).file("i/.wh..wh..opq").file("m").dir("m/").file("m/1").file("m");
     const auto stats = apply(tar);
     ASSERT_TRUE(stats) << stats.error().to_string();
     EXPECT_EQ(content("b"), "b");
     EXPECT_EQ(content("c/y"), "c/y");
     EXPECT_TRUE(is_opaque("c"));
-    EXPECT_TRUE(is_whiteout("d"));
+    // A whiteout hides what lower layers have, not what its own layer has.
+    EXPECT_EQ(content("d"), "d");
+    EXPECT_TRUE(is_opaque("h"));
+    EXPECT_EQ(content("h/1"), "h/1");
+    EXPECT_TRUE(is_opaque("i"));
+    EXPECT_EQ(content("i/1"), "i/1");
+    EXPECT_EQ(content("k"), "k");
+    EXPECT_TRUE(is_whiteout("l"));
+    EXPECT_EQ(content("m"), "m");
     EXPECT_TRUE(is_opaque("e"));
     EXPECT_TRUE(is_opaque("f"));
     EXPECT_EQ(content("f/new"), "f/new");
     EXPECT_EQ(content("g/1"), "g/1");
     EXPECT_FALSE(is_opaque("g"));
-    EXPECT_EQ(stats->implied_dirs, std::vector<std::string>{"f"});
+    EXPECT_EQ(stats->implied_dirs, (std::vector<std::string>{"f", "i"}));
+}
+
+TEST_F(Apply, HardLinksMayComeBeforeWhatTheyName) {
+    const auto link = [](std::string name, std::string target) {
+        return entry(std::move(name), TarType::hard_link, std::move(target));
+    };
+    Builder tar;
+    tar.dir("d/").dir("e/").dir("gone/").add(entry("s", TarType::symlink, "d"));
+    tar.add(link("d/one", "file")).add(link("d/two", "d/three")).add(link("d/three", "d/one"));
+    tar.add(link("s/four", "file")).add(entry("s", TarType::symlink, "e"));
+    tar.add(link("replaced", "never")).file("replaced").add(link("gone/below", "never"));
+    tar.file("gone").add(link("hidden", "file")).file(".wh.hidden").file("file");
+    tar.add(link("file", "file"));
+    const auto stats = apply(tar);
+    ASSERT_TRUE(stats) << stats.error().to_string();
+    const auto inode = root_.stat("file", sys::Follow::no)->st_ino;
+    for (const char* name : {"d/one", "d/two", "d/three", "d/four", "hidden"}) {
+        EXPECT_EQ(root_.stat(name, sys::Follow::no)->st_ino, inode) << name;
+    }
+    EXPECT_EQ(root_.stat("file", sys::Follow::no)->st_nlink, 6U);
+    EXPECT_EQ(content("file"), "file");
+    EXPECT_EQ(content("replaced"), "replaced");
+    EXPECT_EQ(content("gone"), "gone");
 }
 
 TEST_F(Apply, OverlayAttributesOfArchivesAreDropped) {
@@ -193,6 +226,10 @@ TEST_F(Apply, RefusesWithOneClearError) {
     EXPECT_NE(message(entry(std::string(256, 'n'), TarType::file)).find("more than 255"), std::string::npos);
     EXPECT_NE(message(entry("x", TarType::file), {.max_bytes = 5}).find("bigger than 5"), std::string::npos);
     EXPECT_NE(message(entry("x", TarType::file), {.max_entries = 1}).find("more than 1 entries"), std::string::npos);
+    EXPECT_EQ(message(entry("l", TarType::hard_link, "never")),
+              "layer entry \"l\": hard link to \"never\", which is not in the layer");
+    EXPECT_NE(message(entry("self", TarType::hard_link, "self")).find("leads back to it"), std::string::npos);
+    EXPECT_NE(message(entry("out", TarType::hard_link, "../../etc/hostname")).find("out"), std::string::npos);
     EXPECT_EQ(message(entry(".wh..wh.plnk/1.2", TarType::file)), "accepted");
     EXPECT_FALSE(root_.stat(".wh..wh.plnk", sys::Follow::no));
 }
