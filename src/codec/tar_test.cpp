@@ -203,8 +203,8 @@ TEST(TarReader, PaxOverridesAndGlobalsAreIgnored) {
 TEST(TarReader, ExtendedAttributesOfBothSpellings) {
     const std::string plain = record("SCHILY.xattr.user.both", "plain");
     const std::string packed = record("LIBARCHIVE.xattr.user.both", "cGFja2Vk");
-    std::string text = pax(record("LIBARCHIVE.xattr.user.a%3Db%25", "AAFi") + record("LIBARCHIVE.xattr.user.one", "MQ") +
-                           record("LIBARCHIVE.xattr.user.none", ""));
+    std::string text = pax(record("LIBARCHIVE.xattr.user.a%3Db%25", "AAFi") +
+                           record("LIBARCHIVE.xattr.user.one", "MQ") + record("LIBARCHIVE.xattr.user.none", ""));
     text += raw_block("a", '0', 0) + pax(plain + packed) + raw_block("b", '0', 0);
     text += pax(packed + plain) + raw_block("c", '0', 0);
     const auto entries = *read_tar(text);

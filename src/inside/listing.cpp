@@ -229,8 +229,9 @@ Result<Listings> read_layers(const std::vector<const Image*>& images, std::size_
     std::vector<std::shared_ptr<const Listing>> read(jobs.size());
     TRY(parallel_for(jobs.size(), threads, [&](std::size_t i) -> Result<> {
         const Job& job = jobs[i];
-        read[i] = std::make_shared<const Listing>(TRY_CONTEXT(read_layer(job.image->layers[job.number], paths, entries, stop),
-                                                              "layer {} of {}", job.number + 1, job.image->name));
+        read[i] =
+            std::make_shared<const Listing>(TRY_CONTEXT(read_layer(job.image->layers[job.number], paths, entries, stop),
+                                                        "layer {} of {}", job.number + 1, job.image->name));
         return {};
     }));
     Listings out;

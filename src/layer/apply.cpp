@@ -200,8 +200,8 @@ private:
         if (!directories_.insert_or_assign(path, mtime_ns).second) return {};
         directory_bytes_ += path.size();
         if (directory_bytes_ <= kMaxDirectoryBytes) return {};
-        return fail(Code::resource_exhausted, Blame::user, "the names of the layer's directories are more than {} bytes",
-                    kMaxDirectoryBytes);
+        return fail(Code::resource_exhausted, Blame::user,
+                    "the names of the layer's directories are more than {} bytes", kMaxDirectoryBytes);
     }
 
     Result<> file(int parent, const std::string& name, const TarHeader& header) {

@@ -28,7 +28,8 @@ Result<std::string> path_of(int fd) {
 }  // namespace
 
 int LateLinks::hold_place(int parent, const std::string& name) {
-    if (links_.empty() && ::getrandom(token_.data(), token_.size(), 0) != static_cast<ssize_t>(token_.size())) return -1;
+    if (links_.empty() && ::getrandom(token_.data(), token_.size(), 0) != static_cast<ssize_t>(token_.size()))
+        return -1;
     const sys::Fd fd(::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!fd.valid()) return -1;
     const std::uint64_t number = links_.size();
