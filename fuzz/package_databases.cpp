@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto add = [&](const std::optional<attest::Package>& package) {
         if (package) found.push_back(*package);
     };
-    switch (data[0] % 10) {
+    switch (data[0] % 14) {
         case 0:
             found = attest::parse_dpkg(text, os);
             break;
@@ -46,10 +46,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         case 8:
             found = attest::parse_go_modules(text);
             break;
+        case 9:
+            found = attest::parse_rpm_bdb(text, os);
+            break;
+        case 10:
+            found = attest::parse_dotnet_deps(text);
+            break;
+        case 11:
+            found = attest::parse_composer(text);
+            break;
         default: {
             const int file = ::memfd_create("program", MFD_CLOEXEC);
             if (::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size())) {
-                if (const auto build = attest::read_go_build(file)) found = attest::parse_go_modules(build->modules);
+                std::uint64_t budget = 1 << 26U;
+                if (data[0] % 14 == 12) {
+                    found = attest::read_java_archive(file, text.size(), "lib/name-1.2.jar", budget);
+                } else if (const auto build = attest::read_go_build(file)) {
+                    found = attest::parse_go_modules(build->modules);
+                } else {
+                    found = attest::parse_rust_crates(attest::read_rust_build(file));
+                }
             }
             ::close(file);
         }

@@ -18,6 +18,9 @@ namespace {
 
 constexpr std::size_t kMaxDatabase = std::size_t{256} << 20U;
 constexpr std::size_t kMaxMetadata = std::size_t{1} << 20U;
+constexpr std::size_t kMaxLists = std::size_t{8} << 20U;  // of other package managers, in JSON
+// Of all archives of Java's of one image, what is unpacked.
+constexpr std::uint64_t kMaxJavaBytes = std::uint64_t{8} << 30U;
 constexpr std::size_t kMaxEntries = 10'000'000;
 constexpr std::size_t kMaxDepth = 200;
 
@@ -34,6 +37,8 @@ constexpr Database kDatabases[] = {
     {"usr/lib/sysimage/rpm/rpmdb.sqlite", parse_rpm_sqlite},
     {"var/lib/rpm/Packages.db", parse_rpm_ndb},
     {"usr/lib/sysimage/rpm/Packages.db", parse_rpm_ndb},
+    {"var/lib/rpm/Packages", parse_rpm_bdb},
+    {"usr/lib/sysimage/rpm/Packages", parse_rpm_bdb},
 };
 
 std::optional<std::string> read_small(const snapshot::Directory& directory, const std::string& name,
@@ -195,25 +200,47 @@ private:
         const std::size_t slash = folder.rfind('/');
         const std::string_view parent = std::string_view(folder).substr(slash == std::string::npos ? 0 : slash + 1);
         if (folder == "var/lib/dpkg/status.d" && !name.ends_with(".md5sums")) {
-            with_text(directory, entry, [&](std::string_view text) {
+            with_text(directory, entry, kMaxMetadata, [&](std::string_view text) {
                 std::vector<Package> packages = parse_dpkg(text, out_.os);
                 for (auto& package : packages) package.license = debian_license(package.name);
                 put(std::move(packages), path);
             });
         } else if ((parent.ends_with(".dist-info") && name == "METADATA") ||
-                   (parent.ends_with(".egg-info") && name == "PKG-INFO") || name.ends_with(".egg-info")) {
-            with_text(directory, entry, [&](std::string_view text) { put(parse_python(text), path); });
+                   ((parent.ends_with(".egg-info") || parent == "EGG-INFO") && name == "PKG-INFO") ||
+                   name.ends_with(".egg-info")) {
+            with_text(directory, entry, kMaxMetadata, [&](std::string_view text) { put(parse_python(text), path); });
         } else if (name == "package.json" && is_npm(folder)) {
-            with_text(directory, entry, [&](std::string_view text) { put(parse_npm(text), path); });
+            with_text(directory, entry, kMaxMetadata, [&](std::string_view text) { put(parse_npm(text), path); });
         } else if (name.ends_with(".gemspec") && parent == "specifications") {
-            with_text(directory, entry, [&](std::string_view text) { put(parse_gem(text, name), path); });
+            with_text(directory, entry, kMaxMetadata, [&](std::string_view text) { put(parse_gem(text, name), path); });
+        } else if (name.ends_with(".deps.json")) {
+            with_text(directory, entry, kMaxLists, [&](std::string_view text) { put(parse_dotnet_deps(text), path); });
+        } else if (name == "installed.json" && parent == "composer") {
+            with_text(directory, entry, kMaxLists, [&](std::string_view text) { put(parse_composer(text), path); });
+        } else if (is_java_archive(name)) {
+            look_into_java(directory, entry, path);
         } else {
-            const auto node = directory.stat(entry);
-            if (!node || (node->mode & 0111U) == 0 || node->size < 4096) return;
-            const auto file = directory.open_file(name, *node);
-            if (!file) return;
-            const auto build = read_go_build(file->get());
-            if (!build) return;
+            look_into_program(directory, entry, path);
+        }
+    }
+
+    void look_into_java(const snapshot::Directory& directory, const snapshot::Entry& entry, const std::string& path) {
+        const auto node = directory.stat(entry);
+        if (!node) return;
+        const auto file = directory.open_file(entry.name, *node);
+        if (file) put(read_java_archive(file->get(), node->size, path, java_budget_), path);
+        if (java_budget_ > 0 || java_cut_) return;
+        out_.limits.push_back("archives of Java's unpack to more than is looked at");
+        java_cut_ = true;
+    }
+
+    void look_into_program(const snapshot::Directory& directory, const snapshot::Entry& entry,
+                           const std::string& path) {
+        const auto node = directory.stat(entry);
+        if (!node || (node->mode & 0111U) == 0 || node->size < 4096) return;
+        const auto file = directory.open_file(entry.name, *node);
+        if (!file) return;
+        if (const auto build = read_go_build(file->get())) {
             std::vector<Package> packages = parse_go_modules(build->modules);
             packages.push_back({.type = "golang",
                                 .space = {},
@@ -225,6 +252,8 @@ private:
                                 .path = {},
                                 .layer = {}});
             put(std::move(packages), path);
+        } else if (const std::string crates = read_rust_build(file->get()); !crates.empty()) {
+            put(parse_rust_crates(crates), path);
         }
     }
 
@@ -239,10 +268,10 @@ private:
     }
 
     template <class Use>
-    void with_text(const snapshot::Directory& directory, const snapshot::Entry& entry, Use use) {
+    void with_text(const snapshot::Directory& directory, const snapshot::Entry& entry, std::size_t limit, Use use) {
         const auto node = directory.stat(entry);
         if (!node) return;
-        if (const auto text = read_small(directory, entry.name, *node, kMaxMetadata)) use(std::string_view(*text));
+        if (const auto text = read_small(directory, entry.name, *node, limit)) use(std::string_view(*text));
     }
     void put(std::optional<Package> package, const std::string& path) {
         if (package) put(std::vector{std::move(*package)}, path);
@@ -259,6 +288,8 @@ private:
     const Stop& stop_;
     Inventory out_;
     std::size_t entries_ = 0;
+    std::uint64_t java_budget_ = kMaxJavaBytes;
+    bool java_cut_ = false;
     bool full_ = false;
     bool cut_ = false;
 };

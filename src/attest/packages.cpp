@@ -1,10 +1,10 @@
 #include "attest/packages.hpp"
 
+#include "attest/detail/json_text.hpp"
 #include "attest/purl.hpp"
 #include "base/text.hpp"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <set>
 
 namespace cooper::attest {
@@ -157,29 +157,12 @@ std::optional<Package> parse_python(std::string_view text) {
 }
 
 std::optional<Package> parse_npm(std::string_view text) {
-    // Depth is bounded by the parser's callback: what is deeper is no package.json.
-    const auto too_deep = [](int depth, nlohmann::json::parse_event_t /*event*/, nlohmann::json& /*parsed*/) {
-        return depth < 64;
-    };
-    const auto json = nlohmann::json::parse(text, too_deep, false);
-    if (!json.is_object()) return std::nullopt;
-    const auto text_of = [&](const char* key) {
-        const auto found = json.find(key);
-        return found != json.end() && found->is_string() ? field_text(found->get<std::string>()) : std::string();
-    };
-    Package package{.type = "npm",
-                    .space = {},
-                    .name = text_of("name"),
-                    .version = text_of("version"),
-                    .architecture = {},
-                    .license = text_of("license"),
-                    .distro = {},
-                    .path = {},
-                    .layer = {}};
+    const auto json = detail::parse_json(text);
+    Package package = detail::package_of("npm", detail::text_of(json, "name"), detail::text_of(json, "version"));
+    package.license = detail::text_of(json, "license");
     if (package.name.empty() || package.version.empty()) return std::nullopt;
     if (const auto found = json.find("license"); found != json.end() && found->is_object()) {
-        const auto type = found->find("type");
-        if (type != found->end() && type->is_string()) package.license = field_text(type->get<std::string>());
+        package.license = detail::text_of(*found, "type");
     }
     if (const auto slash = package.name.find('/'); package.name.starts_with('@') && slash != std::string::npos) {
         package.space = package.name.substr(0, slash);

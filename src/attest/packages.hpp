@@ -25,8 +25,8 @@ struct OsRelease {
 [[nodiscard]] OsRelease parse_os_release(std::string_view text);
 
 struct Package {
-    std::string type;   // of the package URL: deb, apk, rpm, pypi, npm, golang, gem
-    std::string space;  // namespace there: "debian", "@scope"
+    std::string type;   // of the package URL: deb, apk, rpm, pypi, npm, golang, gem, maven, cargo, nuget, composer
+    std::string space;  // namespace there: "debian", "@scope", "org.apache.logging"
     std::string name;
     std::string version;
     std::string architecture;
@@ -49,6 +49,8 @@ struct Package {
 [[nodiscard]] std::vector<Package> parse_rpm_ndb(std::string_view file, const OsRelease& os);
 // rpmdb.sqlite: the bytes of the file.
 [[nodiscard]] std::vector<Package> parse_rpm_sqlite(std::string_view file, const OsRelease& os);
+// "Packages": a hash table of Berkeley DB, of either byte order.
+[[nodiscard]] std::vector<Package> parse_rpm_bdb(std::string_view file, const OsRelease& os);
 // METADATA of a dist-info, PKG-INFO of an egg-info.
 [[nodiscard]] std::optional<Package> parse_python(std::string_view text);
 // package.json below node_modules
@@ -64,6 +66,19 @@ struct GoBuild {
     std::string modules;
 };
 [[nodiscard]] std::optional<GoBuild> read_go_build(int file);
+// NAME.deps.json beside a program of .NET
+[[nodiscard]] std::vector<Package> parse_dotnet_deps(std::string_view text);
+// vendor/composer/installed.json
+[[nodiscard]] std::vector<Package> parse_composer(std::string_view text);
+// What `cargo auditable` leaves in a program, unpacked; "" when it left nothing. At most 16 MiB.
+[[nodiscard]] std::string read_rust_build(int file);
+[[nodiscard]] std::vector<Package> parse_rust_crates(std::string_view text);
+// By the name alone: "x.jar", "x.war", …
+[[nodiscard]] bool is_java_archive(std::string_view name);
+// Of an archive of Java's and the archives in it; path is what it is called. budget says how many bytes may be read and
+// unpacked still, and counts down.
+[[nodiscard]] std::vector<Package> read_java_archive(int file, std::uint64_t size, std::string_view path,
+                                                     std::uint64_t& budget);
 // Licenses of a machine-readable /usr/share/doc/NAME/copyright, joined by " AND ".
 [[nodiscard]] std::string parse_debian_copyright(std::string_view text);
 

@@ -123,6 +123,90 @@ TEST(Packages, RpmNdb) {
     EXPECT_TRUE(parse_rpm_sqlite("SQLite format 3", {}).empty());
 }
 
+std::string number_of(std::uint32_t value, std::size_t size, bool big) {
+    std::string out;
+    for (std::size_t i = 0; i < size; ++i) out += static_cast<char>(value >> (8 * (big ? size - 1 - i : i)));
+    return out;
+}
+
+// One header in a page, and one in two overflow pages behind it.
+std::string hash_table(const std::string& small, const std::string& large, bool big) {
+    constexpr std::size_t kPage = 512;
+    const auto put = [](std::string& page, std::size_t at, const std::string& bytes) {
+        page.replace(at, bytes.size(), bytes);
+    };
+    const auto page_of = [&](std::uint32_t number, char type, std::uint32_t next, std::uint32_t items, std::uint32_t here) {
+        std::string page(kPage, '\0');
+        put(page, 8, number_of(number, 4, big));
+        put(page, 16, number_of(next, 4, big));
+        put(page, 20, number_of(items, 2, big) + number_of(here, 2, big));
+        page[25] = type;
+        return page;
+    };
+    std::string file(kPage, '\0');
+    put(file, 12, number_of(0x061561, 4, big) + number_of(9, 4, big) + number_of(kPage, 4, big));
+    file[25] = 8;
+    const std::vector<std::string> items = {
+        "\1key1", "\1" + small, "\1key2",
+        std::string("\3\0\0\0", 4) + number_of(2, 4, big) + number_of(static_cast<std::uint32_t>(large.size()), 4, big)};
+    std::string table = page_of(1, 13, 0, 4, 0);
+    std::size_t end = kPage;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        end -= items[i].size();
+        put(table, end, items[i]);
+        put(table, 26 + 2 * i, number_of(static_cast<std::uint32_t>(end), 2, big));
+    }
+    file += table;
+    std::string first = page_of(2, 7, 3, 1, kPage - 26);
+    put(first, 26, large.substr(0, kPage - 26));
+    const std::string rest = large.substr(kPage - 26);
+    std::string second = page_of(3, 7, 0, 1, static_cast<std::uint32_t>(rest.size()));
+    put(second, 26, rest);
+    return file + first + second;
+}
+
+TEST(Packages, RpmHashTableOfEitherByteOrder) {
+    const std::string small = rpm_header({{1000, "bash"}, {1001, "4.2"}, {1022, "x86_64"}});
+    const std::string large = rpm_header({{5000, std::string(600, 'x')}, {1000, "glibc"}, {1001, "2.17"}});
+    for (const bool big : {false, true}) {
+        std::string file = hash_table(small, large, big);
+        const auto found = parse_rpm_bdb(file, {"centos", "7"});
+        ASSERT_EQ(found.size(), 2U);
+        EXPECT_EQ(purl_of(found[0]), "pkg:rpm/centos/bash@4.2?arch=x86_64&distro=centos-7");
+        EXPECT_EQ(found[1].name, "glibc");
+        // A chain that leads to itself.
+        file.replace(2 * 512 + 16, 4, number_of(2, 4, big));
+        EXPECT_EQ(parse_rpm_bdb(file, {}).size(), 1U);
+        for (std::size_t size = 0; size < file.size(); size += 7) {
+            EXPECT_LE(parse_rpm_bdb(std::string_view(file).substr(0, size), {}).size(), 1U);
+        }
+    }
+    EXPECT_TRUE(parse_rpm_bdb(std::string(4096, '\0'), {}).empty());
+}
+
+TEST(Packages, DotnetComposerAndRust) {
+    const auto nuget = parse_dotnet_deps(
+        R"({"libraries":{"App/1.0.0":{"type":"project"},"Newtonsoft.Json/13.0.3":{"type":"package"},"Broken":{"type":"package"},)"
+        R"("runtimepack.Microsoft.NETCore.App.Runtime.linux-x64/8.0.1":{"type":"runtimepack"}}})");
+    ASSERT_EQ(nuget.size(), 2U);
+    EXPECT_EQ(purl_of(nuget[0]), "pkg:nuget/Newtonsoft.Json@13.0.3");
+    EXPECT_EQ(purl_of(nuget[1]), "pkg:nuget/Microsoft.NETCore.App.Runtime.linux-x64@8.0.1");
+    const std::string list = R"([{"name":"monolog/monolog","version":"3.5.0","license":["MIT","ISC"]},{"version":"1"},7])";
+    for (const std::string& text : {list, "{\"packages\":" + list + "}"}) {
+        const auto found = parse_composer(text);
+        ASSERT_EQ(found.size(), 1U);
+        EXPECT_EQ(purl_of(found[0]), "pkg:composer/monolog/monolog@3.5.0");
+        EXPECT_EQ(found[0].license, "MIT OR ISC");
+    }
+    const auto crates = parse_rust_crates(
+        R"({"packages":[{"name":"cc","version":"1.0","kind":"build"},{"name":"app","version":"0.1.0","root":true,"source":"local"}]})");
+    ASSERT_EQ(crates.size(), 1U);
+    EXPECT_EQ(purl_of(crates[0]), "pkg:cargo/app@0.1.0");
+    for (const char* bad : {"", "[]", "{", "{\"packages\":{}}", "{\"libraries\":[]}", "[[]]"}) {
+        EXPECT_TRUE(parse_dotnet_deps(bad).empty() && parse_composer(bad).empty() && parse_rust_crates(bad).empty());
+    }
+}
+
 TEST(Packages, DebianCopyright) {
     EXPECT_EQ(parse_debian_copyright("Format: https://x\n\nFiles: *\nLicense: MIT\n text\n\nFiles: a\nLicense: GPL-2\n"
                                      "\nLicense: MIT\n"),

@@ -36,9 +36,8 @@ std::string id_of(std::string_view prefix, std::string_view name, std::string_vi
 }
 
 std::string full_name(const Package& package) {
-    return package.space.empty() || (package.type != "npm" && package.type != "golang")
-               ? package.name
-               : package.space + "/" + package.name;
+    const bool spaces = package.type == "npm" || package.type == "golang" || package.type == "composer";
+    return package.space.empty() || !spaces ? package.name : package.space + "/" + package.name;
 }
 
 const SbomLayer* layer_of(const SbomFacts& facts, const std::optional<std::size_t>& layer) {
