@@ -52,8 +52,7 @@ std::optional<ElfFile> ElfFile::open(int file) {
     ElfFile out;
     out.file_ = file;
     out.wide_ = ident[EI_CLASS] == ELFCLASS64;
-    auto segments =
-        out.wide_ ? segments_of<Elf64_Ehdr, Elf64_Phdr>(file) : segments_of<Elf32_Ehdr, Elf32_Phdr>(file);
+    auto segments = out.wide_ ? segments_of<Elf64_Ehdr, Elf64_Phdr>(file) : segments_of<Elf32_Ehdr, Elf32_Phdr>(file);
     if (!segments) return std::nullopt;
     out.segments_ = std::move(*segments);
     return out;

@@ -135,7 +135,8 @@ std::string hash_table(const std::string& small, const std::string& large, bool 
     const auto put = [](std::string& page, std::size_t at, const std::string& bytes) {
         page.replace(at, bytes.size(), bytes);
     };
-    const auto page_of = [&](std::uint32_t number, char type, std::uint32_t next, std::uint32_t items, std::uint32_t here) {
+    const auto page_of = [&](std::uint32_t number, char type, std::uint32_t next, std::uint32_t items,
+                             std::uint32_t here) {
         std::string page(kPage, '\0');
         put(page, 8, number_of(number, 4, big));
         put(page, 16, number_of(next, 4, big));
@@ -146,9 +147,9 @@ std::string hash_table(const std::string& small, const std::string& large, bool 
     std::string file(kPage, '\0');
     put(file, 12, number_of(0x061561, 4, big) + number_of(9, 4, big) + number_of(kPage, 4, big));
     file[25] = 8;
-    const std::vector<std::string> items = {
-        "\1key1", "\1" + small, "\1key2",
-        std::string("\3\0\0\0", 4) + number_of(2, 4, big) + number_of(static_cast<std::uint32_t>(large.size()), 4, big)};
+    const std::vector<std::string> items = {"\1key1", "\1" + small, "\1key2",
+                                            std::string("\3\0\0\0", 4) + number_of(2, 4, big) +
+                                                number_of(static_cast<std::uint32_t>(large.size()), 4, big)};
     std::string table = page_of(1, 13, 0, 4, 0);
     std::size_t end = kPage;
     for (std::size_t i = 0; i < items.size(); ++i) {
@@ -191,7 +192,8 @@ TEST(Packages, DotnetComposerAndRust) {
     ASSERT_EQ(nuget.size(), 2U);
     EXPECT_EQ(purl_of(nuget[0]), "pkg:nuget/Newtonsoft.Json@13.0.3");
     EXPECT_EQ(purl_of(nuget[1]), "pkg:nuget/Microsoft.NETCore.App.Runtime.linux-x64@8.0.1");
-    const std::string list = R"([{"name":"monolog/monolog","version":"3.5.0","license":["MIT","ISC"]},{"version":"1"},7])";
+    const std::string list =
+        R"([{"name":"monolog/monolog","version":"3.5.0","license":["MIT","ISC"]},{"version":"1"},7])";
     for (const std::string& text : {list, "{\"packages\":" + list + "}"}) {
         const auto found = parse_composer(text);
         ASSERT_EQ(found.size(), 1U);

@@ -1,6 +1,6 @@
 // "Packages" as RPM kept it before 4.16: a hash table of Berkeley DB, whose values are headers. A header is larger than
-// a page as a rule: then the page says where a chain of overflow pages begins. Written in the byte order of the machine.
-// Pages of other kinds are passed over, so neither buckets nor hashes matter.
+// a page as a rule: then the page says where a chain of overflow pages begins. Written in the byte order of the
+// machine. Pages of other kinds are passed over, so neither buckets nor hashes matter.
 #include "attest/packages.hpp"
 
 #include <bit>

@@ -29,8 +29,8 @@ std::string read_rust_build(int file) {
     for (std::size_t size = std::max<std::size_t>(packed.size() * 8, 4096); size <= kMaxText; size *= 4) {
         std::string text(size, '\0');
         std::size_t got = 0;
-        const auto result = ::libdeflate_zlib_decompress(inflater.get(), packed.data(), packed.size(), text.data(),
-                                                         text.size(), &got);
+        const auto result =
+            ::libdeflate_zlib_decompress(inflater.get(), packed.data(), packed.size(), text.data(), text.size(), &got);
         if (result == LIBDEFLATE_INSUFFICIENT_SPACE) continue;
         if (result != LIBDEFLATE_SUCCESS) return {};
         text.resize(got);
@@ -48,7 +48,8 @@ std::vector<Package> parse_rust_crates(std::string_view text) {
         if (out.size() >= kMaxPackages) break;
         // What a build script needed is not in the program.
         if (detail::text_of(crate, "kind") == "build") continue;
-        Package package = detail::package_of("cargo", detail::text_of(crate, "name"), detail::text_of(crate, "version"));
+        Package package =
+            detail::package_of("cargo", detail::text_of(crate, "name"), detail::text_of(crate, "version"));
         if (!package.name.empty()) out.push_back(std::move(package));
     }
     return out;

@@ -19,8 +19,8 @@ std::vector<Package> parse_dotnet_deps(std::string_view text) {
         const auto [name, version] = cut(std::string_view(key).substr(0, kMaxField), '/');
         static constexpr std::string_view kPack = "runtimepack.";
         const bool pack = type == "runtimepack" && name.starts_with(kPack);
-        Package package =
-            detail::package_of("nuget", std::string(pack ? name.substr(kPack.size()) : name), std::string(version.value_or("")));
+        Package package = detail::package_of("nuget", std::string(pack ? name.substr(kPack.size()) : name),
+                                             std::string(version.value_or("")));
         if (!package.name.empty() && !package.version.empty()) out.push_back(std::move(package));
     }
     return out;
