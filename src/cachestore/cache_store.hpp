@@ -46,6 +46,8 @@ struct Index {
     // collecting them) and are read from there; elsewhere the text must say everything, and the list is empty when
     // read.
     std::vector<oci::Descriptor> blobs;
+    // The text may stand in the manifest itself, too, so that a reader needs one answer less. Only written.
+    bool embed = false;
     // Only read: the text is that of an image's configuration (moby.buildkit.cache.v0), blobs are the image's layers,
     // and these are what the layers unpack to.
     bool of_image = false;

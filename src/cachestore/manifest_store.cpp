@@ -8,6 +8,7 @@
 #include "oci/media_type.hpp"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 namespace cooper::cachestore {
 
@@ -15,6 +16,7 @@ namespace {
 
 constexpr int kMaxIndexDepth = 4;
 constexpr std::size_t kMaxIndexEntries = 200;
+constexpr std::size_t kMaxEmbedded = 256u << 10;
 
 // Of an image configuration: base64 of the records, as Go writes bytes.
 Result<std::string> inline_records(const oci::ImageConfig& config) {
@@ -23,6 +25,14 @@ Result<std::string> inline_records(const oci::ImageConfig& config) {
     const auto text = nlohmann::json::parse(found->second, nullptr, false);
     if (!text.is_string()) return std::string();
     return codec::base64_decode(text.get<std::string>());
+}
+
+// The text that stands in its descriptor (image-spec descriptor.md, "data"), when it does and is right.
+std::optional<std::string> embedded(const oci::Descriptor& text) {
+    if (text.data.empty() || text.size > kMaxEmbedded) return std::nullopt;
+    auto bytes = codec::base64_decode(text.data);
+    if (!bytes || bytes->size() != text.size || codec::sha256_of(*bytes) != text.digest) return std::nullopt;
+    return std::move(*bytes);
 }
 
 // BuildKit's cache, or one of ours that stands beside it.
@@ -66,7 +76,7 @@ Result<> ManifestStore::collect(const oci::Descriptor& target, int depth, std::v
         if (config != nullptr) {
             Index cache;
             cache.media_type = config->media_type;
-            cache.text = TRY(read(*config, stop));
+            cache.text = TRY(read_text(*config, stop));
             cache.blobs = std::move(others);
             found.push_back(std::move(cache));
             return {};
@@ -83,7 +93,7 @@ Result<> ManifestStore::collect(const oci::Descriptor& target, int depth, std::v
     Index cache;
     if (is_cache_text(manifest.config.media_type)) {
         cache.media_type = manifest.config.media_type;
-        cache.text = TRY(read(manifest.config, stop));
+        cache.text = TRY(read_text(manifest.config, stop));
         cache.blobs = std::move(manifest.layers);
         found.push_back(std::move(cache));
         return {};
@@ -100,6 +110,11 @@ Result<> ManifestStore::collect(const oci::Descriptor& target, int depth, std::v
     return {};
 }
 
+Result<std::string> ManifestStore::read_text(const oci::Descriptor& text, const Stop& stop) {
+    if (auto here = embedded(text)) return std::move(*here);
+    return read(text, stop);
+}
+
 Result<oci::Descriptor> ManifestStore::put_index(const std::string& name, const Index& index, const Stop& stop) {
     TRY(check_index_name(name));
     oci::Descriptor config;
@@ -112,6 +127,7 @@ Result<oci::Descriptor> ManifestStore::put_index(const std::string& name, const 
         return std::make_unique<StringSource>(index.text);
     };
     TRY(put(text, stop));
+    if (index.embed && config.size <= kMaxEmbedded) config.data = codec::base64_encode(index.text);
     std::string bytes;
     oci::Descriptor top;
     if (form_ == ManifestForm::image) {

@@ -29,6 +29,7 @@ protected:
                                     const Stop& stop) = 0;
 
 private:
+    Result<std::string> read_text(const oci::Descriptor& text, const Stop& stop);
     Result<> collect(const oci::Descriptor& target, int depth, std::vector<Index>& found, const Stop& stop);
     ManifestForm form_;
 };

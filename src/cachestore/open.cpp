@@ -236,6 +236,7 @@ Result<Budget> budget_of(const Spec& spec) {
 Result<> check_export_attributes(const Spec& spec) {
     TRY(budget_of(spec));
     TRY(flag(spec, "on-failure", false));
+    TRY(flag(spec, "reasons", true));
     return {};
 }
 

@@ -1,4 +1,5 @@
 // cooper why: the steps of a build that ran, each with its one reason.
+#include "base/clock.hpp"
 #include "base/text.hpp"
 #include "cli/command.hpp"
 #include "why/cause.hpp"
@@ -72,8 +73,8 @@ Result<int> why(const WhyFlags& flags, Session& session) {
         return 0;
     }
     for (const auto& miss : answer.misses) {
-        fmt::print("{}\n    {}\n", miss.step, why::to_text(miss.cause));
-        if (miss.compared_with.empty() || wanted.empty()) continue;
+        fmt::print("{}\n    {}\n", miss.step, why::to_text(miss, SystemClock().now()));
+        if (miss.compared_with.empty() || wanted.empty() || !miss.cache.empty()) continue;
         fmt::print("    compared with the build of {}\n", miss.compared_with);
     }
     return 0;

@@ -223,7 +223,7 @@ Result<> Build::prepare_caches() {
         if (const auto digest = session::digest_in_layout(dest->second, layout_tag(cache));
             digest && cache.attrs.contains("on-failure"))
             cache.attrs.try_emplace("digest", *digest);
-        if (cache.attrs.contains("mounts"))
+        if (cache.attrs.contains("mounts") || cache.attrs.contains("on-failure"))
             cache.attrs.merge(TRY(session::digests_beside(dest->second, layout_tag(cache))));
     }
     const auto wish = request_.build_args.find("BUILDKIT_INLINE_CACHE");

@@ -64,6 +64,7 @@ Result<> LocalJob::import_cache(const CacheSpec& spec, const Stop& stop) {
     const auto store = TRY(open_cache(spec, cachestore::Way::from));
     workshop_->mounts().add(spec, store);
     for (const auto& index : TRY(store->get_indexes("", stop))) TRY(import_index(store, index));
+    notes_->travel().add(store);
     return {};
 }
 
@@ -448,6 +449,18 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& conte
         }
     }
     if (used.empty()) return skip();
+    std::map<std::string, std::string> states;  // of results, here and anywhere
+    for (const auto& node : collected.graph.nodes) {
+        for (const auto& result : node.results) {
+            store::Chain chain;
+            std::vector<Digest> diff_ids;
+            for (const std::size_t layer : result.layers) {
+                chain.layers.push_back(layers[layer].layer);
+                diff_ids.push_back(layers[layer].diff_id);
+            }
+            states[chain.to_string()] = why::state_of_layers(diff_ids);
+        }
+    }
     cachestore::Index index;
     index.media_type = cachestore::kCacheConfigType;
     for (auto& [digest, blob] : blobs) {
@@ -475,6 +488,18 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& conte
                                         top.media_type == oci::kOciManifest ? "image " : "", top.digest.to_string());
     progress.status(row, row, 0, 0, true);
     if (cache->has_blob_lists()) answer.response["cache.manifest"] = oci::marshal_descriptor(top);
+    if (!TRY(cachestore::flag({spec.type, spec.attrs}, "reasons", true))) return {};
+    StepTravel::Export records{
+        .cache = cache, .states = std::move(states), .keep_others = earlier == Earlier::kept, .written = std::nullopt};
+    const auto saved = notes_->travel().save(records, progress, stop);
+    // They explain, and nothing else: the cache is whole without them.
+    if (!saved && saved.error().is_cancelled()) return saved.error();
+    if (!saved)
+        progress.log(2, fmt::format("what its steps were made of is not written: {}\n", saved.error().to_string()));
+    if (records.written) {
+        answer.response[session::answer_key_beside(attribute(spec, "dest"), std::string(kStepsName))] =
+            oci::marshal_descriptor(*records.written);
+    }
     return {};
 }
 

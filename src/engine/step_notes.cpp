@@ -93,7 +93,7 @@ Expectation parse_expectation(const std::string& text) {
 }
 
 StepNotes::StepNotes(store::Store& store, std::string build, std::string project)
-    : store_(store), build_(std::move(build)), project_(std::move(project)) {}
+    : store_(store), travel_(store), build_(std::move(build)), project_(std::move(project)) {}
 
 void StepNotes::add_options(const std::map<std::string, std::string>& options) {
     if (auto project = project_.lock(); project->empty()) {
@@ -248,8 +248,9 @@ Result<StepNotes::Begun> StepNotes::begin(const Step& step, solver::OpContext& c
                    .instruction = begun.ingredients.text,
                    .cause = found.cause};
     if (found.compared_with) miss.compared_with = format_rfc3339(*found.compared_with);
+    miss.cache = found.cache;
     static_cast<void>(store_.add_miss(build_, why::to_json(miss)));
-    const std::string why = why::to_text(found.cause);
+    const std::string why = why::to_text(miss, SystemClock().now());
     const bool fetches = begun.ingredients.kind == "image" || begun.ingredients.kind == "source";
     if (!fetches && expects() && is_expected(place)) {
         return fail(Code::failed_precondition, Blame::user, "expected to be cached, but has to run: {}", why)
@@ -285,21 +286,29 @@ void StepNotes::end(const Step& step, Begun begun, const solver::SharedResult& r
 
 // ---- comparing
 
-std::optional<why::Ingredients> StepNotes::record_of(const std::string& state) {
+std::optional<why::Ingredients> StepNotes::record_of(const std::string& state, Side side) {
     if (state.empty() || state == "local" || state == "scratch") return std::nullopt;
-    const auto record = store_.find_step_of(state);
-    if (!record || !*record) return std::nullopt;
-    return why::parse_ingredients((*record)->data);
+    const auto record = store_.find_step_of(side == Side::here ? state : travel_.local_state(state));
+    auto step = record && *record ? why::parse_ingredients((*record)->data) : std::nullopt;
+    if (side == Side::here) return step;
+    return step ? travel_.portable(std::move(*step)) : travel_.record_of(state);
 }
 
-std::optional<why::Cause> StepNotes::compare_files(const why::InputPart& now, const why::InputPart& then) {
+std::optional<why::Cause> StepNotes::compare_files(const why::InputPart& now, const why::InputPart& then, Side side,
+                                                   const Stop& stop) {
     if (now.files.empty() || then.files.empty() || now.files == then.files) return std::nullopt;
     const auto after = store_.manifest(now.files);
-    const auto before = store_.manifest(then.files);
-    if (!after || !*after || !before || !*before) return std::nullopt;
-    const auto files_now = why::unpack(**after);
-    const auto files_then = why::unpack(**before);
+    if (!after || !*after) return std::nullopt;
+    auto before = store_.manifest(then.files).value_or(std::nullopt);
+    if (!before && side == Side::caches) before = travel_.list(then.files, stop);
+    if (!before) return std::nullopt;
+    auto files_now = why::unpack(**after);
+    auto files_then = why::unpack(*before);
     if (!files_now || !files_then) return std::nullopt;
+    if (side == Side::caches) {
+        why::shorten(*files_now);
+        why::shorten(*files_then);
+    }
     auto cause = why::cause_in_files(*files_now, *files_then);
     if (!cause) return std::nullopt;
     if (!now.is_local) {
@@ -311,60 +320,94 @@ std::optional<why::Cause> StepNotes::compare_files(const why::InputPart& now, co
     return cause;
 }
 
-std::optional<why::Cause> StepNotes::compare_records(const why::Ingredients& now, const why::Ingredients& then,
-                                                     int depth) {
+std::optional<why::Cause> StepNotes::compare_records(const Pair& pair, int depth, const Stop& stop) {
     if (depth > kMaxDepth) return std::nullopt;
+    const auto& [now, then, side] = pair;
     if (auto cause = why::cause_in_text(now, then)) return cause;
     if (const auto input = why::differing_input(now, then)) {
         const why::InputPart& in_now = now.inputs[*input];
         const why::InputPart& in_then = then.inputs[*input];
         if (in_now.is_local) {
-            if (auto cause = compare_files(in_now, in_then)) return cause;
+            if (auto cause = compare_files(in_now, in_then, side, stop)) return cause;
         }
         if (auto cause = why::cause_in_image(in_now, in_then)) return cause;
-        const auto from_now = record_of(in_now.state);
-        const auto from_then = record_of(in_then.state);
+        const auto from_now = record_of(in_now.state, side);
+        const auto from_then = record_of(in_then.state, side);
         if (from_now && from_then) {
-            if (auto cause = compare_records(*from_now, *from_then, depth + 1)) {
+            if (auto cause = compare_records({*from_now, *from_then, side}, depth + 1, stop)) {
                 if (cause->step.empty()) cause->step = from_now->name;
                 return cause;
             }
         }
-        if (auto cause = compare_files(in_now, in_then)) return cause;
+        if (auto cause = compare_files(in_now, in_then, side, stop)) return cause;
         return why::Cause{.kind = why::CauseKind::input, .what = in_now.step};
     }
     return why::cause_in_values(now, then);
 }
 
-std::optional<why::Cause> StepNotes::explain_input(const Step& step, const why::Ingredients& now,
-                                                   const why::Ingredients& then, std::size_t input, StepText& text) {
+why::Cause StepNotes::explain_source(const Step& step, const Pair& pair, std::size_t input,
+                                     const std::optional<why::Ingredients>& from_then, StepText& text) {
+    const Step source{.plan = step.plan,
+                      .index = step.plan.graph.vertices[step.index].inputs[input].vertex,
+                      .inputs = {},
+                      .contents = {},
+                      .environment = step.environment,
+                      .platform = step.platform,
+                      .secret_keys = step.secret_keys};
+    why::Ingredients source_now = ingredients_of(source, text);
+    const std::string name = source_now.name;
+    if (pair.side == Side::caches) source_now = travel_.portable(std::move(source_now));
+    if (from_then) {
+        if (auto cause = why::cause_in_text(source_now, *from_then)) {
+            cause->step = name;
+            return *cause;
+        }
+    }
+    if (auto cause = why::cause_in_image(pair.now.inputs[input], pair.then.inputs[input])) return *cause;
+    return {.kind = why::CauseKind::source, .what = pair.now.inputs[input].step};
+}
+
+std::optional<why::Cause> StepNotes::explain_input(const Step& step, const Pair& pair, std::size_t input,
+                                                   StepText& text, const Stop& stop) {
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
     const llb::LoadedVertex& from = step.plan.graph.vertices[vertex.inputs[input].vertex];
-    const why::InputPart& in_now = now.inputs[input];
-    const why::InputPart& in_then = then.inputs[input];
+    const why::InputPart& in_now = pair.now.inputs[input];
+    const why::InputPart& in_then = pair.then.inputs[input];
+    const Side side = pair.side;
     if (in_now.is_local != in_then.is_local) {
         return why::Cause{
             .kind = why::CauseKind::setting, .what = "what it reads", .before = in_then.step, .after = in_now.step};
     }
     if (in_now.is_local) {
-        if (auto cause = compare_files(in_now, in_then)) return cause;
+        if (auto cause = compare_files(in_now, in_then, side, stop)) return cause;
         return why::Cause{.kind = why::CauseKind::file, .change = "content"};
     }
-    {
+    // A source that was fetched only now is still what it was elsewhere, or is not.
+    if (side == Side::here || !from.inputs.empty()) {
         // It ran in this build: what made it run made this one.
-        auto ran = ran_.lock();
-        if (const auto found = ran->find(from.digest); found != ran->end()) {
-            why::Cause cause = found->second.cause;
-            if (cause.step.empty() && cause.kind != why::CauseKind::base_image) cause.step = found->second.name;
+        std::optional<Ran> ran;
+        {
+            auto all = ran_.lock();
+            if (const auto found = all->find(from.digest); found != all->end()) ran = found->second;
+        }
+        if (ran && ran->cause.kind == why::CauseKind::not_built) {
+            // The cache did not have that result, but has a list of what was read of it.
+            if (auto cause = compare_files(in_now, in_then, side, stop)) return cause;
+        }
+        if (ran) {
+            why::Cause cause = ran->cause;
+            if (cause.step.empty() && cause.kind != why::CauseKind::base_image) cause.step = ran->name;
             return cause;
         }
     }
     const why::Place place_now = why::place_of(in_now.step);
     const why::Place place_then = why::place_of(in_then.step);
-    const auto from_then = record_of(in_then.state);
+    const auto from_then = record_of(in_then.state, side);
     const std::string text_then = from_then ? from_then->text : place_then.text;
+    const bool is_written =
+        side == Side::here ? text.all_texts().contains(text_then) : why::portable(text.all_texts()).contains(text_then);
     // An image without a record has no words to look for.
-    if ((from_then || in_then.image.empty()) && !text.all_texts().contains(text_then)) {
+    if ((from_then || (in_then.image.empty() && side == Side::here)) && !is_written) {
         const bool same_place = place_now.number == place_then.number && place_now.stage == place_then.stage;
         why::Cause cause{.kind = same_place ? why::CauseKind::instruction : why::CauseKind::removed_step,
                          .before = text_then};
@@ -374,43 +417,70 @@ std::optional<why::Cause> StepNotes::explain_input(const Step& step, const why::
         }
         return cause;
     }
-    const bool is_source = from.inputs.empty();
-    if (is_source) {
-        // An image or a download that is known already under what it means now: only this comparison sees it.
-        const Step source{.plan = step.plan,
-                          .index = vertex.inputs[input].vertex,
-                          .inputs = {},
-                          .contents = {},
-                          .environment = step.environment,
-                          .platform = step.platform,
-                          .secret_keys = step.secret_keys};
-        const why::Ingredients source_now = ingredients_of(source, text);
-        if (from_then) {
-            if (auto cause = why::cause_in_text(source_now, *from_then)) {
-                cause->step = source_now.name;
-                return cause;
-            }
-        }
-        if (auto cause = why::cause_in_image(in_now, in_then)) return cause;
-        return why::Cause{.kind = why::CauseKind::source, .what = in_now.step};
-    }
-    if (const auto from_now = record_of(in_now.state); from_now && from_then) {
-        if (auto cause = compare_records(*from_now, *from_then, 0)) {
+    if (from.inputs.empty()) return explain_source(step, pair, input, from_then, text);
+    if (const auto from_now = record_of(in_now.state, side); from_now && from_then) {
+        if (auto cause = compare_records({*from_now, *from_then, side}, 0, stop)) {
             if (cause->step.empty() && cause->kind != why::CauseKind::base_image) cause->step = in_now.step;
             return cause;
         }
     }
-    if (auto cause = compare_files(in_now, in_then)) return cause;
+    if (auto cause = compare_files(in_now, in_then, side, stop)) return cause;
     return why::Cause{.kind = why::CauseKind::input, .what = in_now.step};
 }
 
-StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& now, StepText& text,
-                                    solver::OpContext& /*context*/) {
+std::optional<StepNotes::Found> StepNotes::explain_by_caches(const Step& step, const why::Ingredients& own,
+                                                             StepText& text, const Stop& stop) {
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
-    if (vertex.metadata.ignore_cache) return {{.kind = why::CauseKind::no_cache}, std::nullopt};
+    why::Ingredients now = travel_.portable(own);
+    // Names are for people who see this build.
+    now.name = own.name;
+    for (std::size_t i = 0; i < now.inputs.size(); ++i) now.inputs[i].step = own.inputs[i].step;
+    const std::set<std::string> texts = why::portable(text.all_texts());
+    std::optional<StepTravel::Found> best;
+    int most = 0;
+    for (auto& one : travel_.find(why::place_of(now.name).stage, now.text, stop)) {
+        const int likeness = why::likeness(now, one.step->step, texts);
+        if (likeness <= most) continue;
+        most = likeness;
+        best = std::move(one);
+    }
+    if (!best) return std::nullopt;
+    const why::Ingredients& then = best->step->step;
+    const auto found = [&](why::Cause cause) {
+        // What this build was given it may show.
+        const auto given = std::ranges::find(own.variables, cause.what, &why::Variable::name);
+        if (cause.kind == why::CauseKind::argument && given != own.variables.end() && given->is_given)
+            cause.after = given->given;
+        return Found{std::move(cause), best->step->created, best->cache};
+    };
+    const Pair pair{now, then, Side::caches};
+    if (auto cause = why::cause_in_text(now, then)) return found(std::move(*cause));
+    if (const auto input = why::differing_input(now, then)) {
+        if (auto cause = explain_input(step, pair, *input, text, stop)) return found(std::move(*cause));
+    }
+    if (auto cause = why::cause_in_values(now, then)) return found(std::move(*cause));
+    if (then.builder != now.builder)
+        return found({.kind = why::CauseKind::builder, .before = then.builder, .after = now.builder});
+    // An input whose result is not in the cache, and that ran here, may have given another one.
+    for (std::size_t i = 0; i < std::min(now.inputs.size(), then.inputs.size()); ++i) {
+        if (!then.inputs[i].state.empty() || !then.inputs[i].content.empty()) continue;
+        auto all = ran_.lock();
+        const auto ran = all->find(step.plan.graph.vertices[vertex.inputs[i].vertex].digest);
+        if (ran == all->end()) continue;
+        why::Cause cause = ran->second.cause;
+        if (cause.step.empty()) cause.step = ran->second.name;
+        return found(std::move(cause));
+    }
+    if (auto cause = why::cause_in_hidden(now, then)) return found(std::move(*cause));
+    return found({.kind = why::CauseKind::pruned});
+}
+
+StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& now, StepText& text,
+                                    solver::OpContext& context) {
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
+    if (vertex.metadata.ignore_cache) return {.cause = {.kind = why::CauseKind::no_cache}};
     const std::string stage = why::place_of(now.name).stage;
     const auto records = store_.find_steps(now.project, stage, codec::sha256_of(now.text).hex().substr(0, 32));
-    if (!records || records->empty()) return {{.kind = why::CauseKind::not_built}, std::nullopt};
 
     struct Candidate {
         const store::StepRecord* record = nullptr;
@@ -419,7 +489,7 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
     };
     std::vector<Candidate> candidates;
     bool any_of_stage = false;
-    for (const auto& record : *records) {
+    for (const auto& record : records ? *records : std::vector<store::StepRecord>()) {
         if (record.project == now.project && record.stage == stage) any_of_stage = true;
         auto then = why::parse_ingredients(record.data);
         if (!then) continue;
@@ -427,9 +497,15 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
         if (likeness > 0) candidates.push_back({&record, std::move(*then), likeness});
     }
     if (candidates.empty()) {
+        // Fetching something for the first time needs no explanation from elsewhere.
+        const bool ask = travel_.has_sources() && !vertex.inputs.empty();
+        if (ask) {
+            if (auto found = explain_by_caches(step, now, text, context.stop)) return std::move(*found);
+        }
         // The stage is known and this step is not: it was written since.
-        if (any_of_stage) return {{.kind = why::CauseKind::instruction, .after = now.text}, std::nullopt};
-        return {{.kind = why::CauseKind::not_built}, std::nullopt};
+        if (any_of_stage || (ask && travel_.knows_stage(stage)))
+            return {.cause = {.kind = why::CauseKind::instruction, .after = now.text}};
+        return {.cause = {.kind = why::CauseKind::not_built, .what = ask ? travel_.problem() : std::string()}};
     }
     std::stable_sort(candidates.begin(), candidates.end(),
                      [](const Candidate& a, const Candidate& b) { return a.likeness > b.likeness; });
@@ -443,7 +519,7 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
         if (!input || !now.inputs[*input].is_local) break;
         const auto size = store_.manifest(one.then.inputs[*input].files);
         if (!size || !*size || (*size)->size() > kMaxClosePacked) break;
-        const auto cause = compare_files(now.inputs[*input], one.then.inputs[*input]);
+        const auto cause = compare_files(now.inputs[*input], one.then.inputs[*input], Side::here, context.stop);
         if (!cause || cause->others >= fewest) continue;
         fewest = cause->others;
         best = &one;
@@ -453,21 +529,23 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
     const why::Ingredients& then = best->then;
     const std::optional<Timestamp> when = best->record->created;
 
-    if (auto cause = why::cause_in_text(now, then)) return {std::move(*cause), when};
+    if (auto cause = why::cause_in_text(now, then)) return {.cause = std::move(*cause), .compared_with = when};
     if (const auto input = why::differing_input(now, then)) {
-        if (auto cause = explain_input(step, now, then, *input, text)) return {std::move(*cause), when};
+        if (auto cause = explain_input(step, {now, then, Side::here}, *input, text, context.stop))
+            return {.cause = std::move(*cause), .compared_with = when};
     }
     if (auto cause = why::cause_in_values(now, then)) {
         if (now.kind == "source")
             cause = why::Cause{.kind = why::CauseKind::source, .what = why::place_of(now.name).text};
-        return {std::move(*cause), when};
+        return {.cause = std::move(*cause), .compared_with = when};
     }
     if (then.builder != now.builder)
-        return {{.kind = why::CauseKind::builder, .before = then.builder, .after = now.builder}, when};
+        return {.cause = {.kind = why::CauseKind::builder, .before = then.builder, .after = now.builder},
+                .compared_with = when};
     const auto chain = store::Chain::parse(then.result);
     const bool there = chain && !chain->empty() && store_.exists(*chain).value_or(false);
-    if (vertex.inputs.empty() || !there) return {{.kind = why::CauseKind::pruned}, when};
-    return {{.kind = why::CauseKind::unknown}, when};
+    if (vertex.inputs.empty() || !there) return {.cause = {.kind = why::CauseKind::pruned}, .compared_with = when};
+    return {.cause = {.kind = why::CauseKind::unknown}, .compared_with = when};
 }
 
 }  // namespace cooper::engine

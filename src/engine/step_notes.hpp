@@ -8,6 +8,7 @@
 #include "base/clock.hpp"
 #include "base/guarded.hpp"
 #include "engine/step_text.hpp"
+#include "engine/step_travel.hpp"
 #include "ops/environment.hpp"
 #include "solver/op.hpp"
 #include "store/store.hpp"
@@ -67,6 +68,9 @@ public:
     // The step has given this.
     void end(const Step& step, Begun begun, const solver::SharedResult& result, solver::OpContext& context);
 
+    // What comes and goes with caches.
+    [[nodiscard]] StepTravel& travel() { return travel_; }
+
     // How long the step ran that made a layer; nullopt when none of this build did.
     void note_time(store::LayerId layer, std::chrono::nanoseconds took) { (*times_.lock())[layer] = took; }
     [[nodiscard]] std::optional<std::chrono::nanoseconds> time_of(store::LayerId layer) {
@@ -84,10 +88,12 @@ private:
     };
     struct Found {
         why::Cause cause;
-        std::optional<Timestamp> compared_with;
+        std::optional<Timestamp> compared_with{};
+        std::string cache{};  // that the record came with
     };
-    // What is worked out for one step at a time.
-    struct Comparing;
+    // Whose records a step is compared with: those of this machine, or those that came with caches, which are compared
+    // as StepTravel::portable() makes them.
+    enum class Side : std::uint8_t { here, caches };
 
     const why::Redactor& redactor();
     // Which also knows what this build's arguments and variables hide.
@@ -95,15 +101,28 @@ private:
     why::Ingredients ingredients_of(const Step& step, StepText& text);
     Result<> add_files(const Step& step, const why::Ingredients& ingredients, solver::OpContext& context);
     Found explain(const Step& step, const why::Ingredients& now, StepText& text, solver::OpContext& context);
-    std::optional<why::Cause> explain_input(const Step& step, const why::Ingredients& now, const why::Ingredients& then,
-                                            std::size_t input, StepText& text);
+    // With what came with caches; nullopt when nothing there is like it.
+    std::optional<Found> explain_by_caches(const Step& step, const why::Ingredients& now, StepText& text,
+                                           const Stop& stop);
+    struct Pair {
+        const why::Ingredients& now;
+        const why::Ingredients& then;
+        Side side;
+    };
+    std::optional<why::Cause> explain_input(const Step& step, const Pair& pair, std::size_t input, StepText& text,
+                                            const Stop& stop);
+    // A source that is known already under what it means now: only this comparison sees it.
+    why::Cause explain_source(const Step& step, const Pair& pair, std::size_t input,
+                              const std::optional<why::Ingredients>& from_then, StepText& text);
     // Two records of steps that ran in other builds.
-    std::optional<why::Cause> compare_records(const why::Ingredients& now, const why::Ingredients& then, int depth);
-    std::optional<why::Cause> compare_files(const why::InputPart& now, const why::InputPart& then);
-    std::optional<why::Ingredients> record_of(const std::string& state);
+    std::optional<why::Cause> compare_records(const Pair& pair, int depth, const Stop& stop);
+    std::optional<why::Cause> compare_files(const why::InputPart& now, const why::InputPart& then, Side side,
+                                            const Stop& stop);
+    std::optional<why::Ingredients> record_of(const std::string& state, Side side);
     [[nodiscard]] bool is_expected(const why::Place& place);
 
     store::Store& store_;
+    StepTravel travel_;
     const std::string build_;
     Guarded<std::string> project_;
     Guarded<std::map<std::string, std::string>> arguments_;

@@ -14,7 +14,13 @@ namespace {
 
 constexpr std::size_t kMaxIndex = 16UL << 20U;
 constexpr const char* kRefName = "org.opencontainers.image.ref.name";
-constexpr const char* kBeside = "-mounts.";  // after the tag: cache mounts
+// What stands beside a cache has its tag and then: cache mounts, records of steps.
+bool is_beside(std::string_view name, const std::string& tag) {
+    if (!name.starts_with(tag)) return false;
+    name.remove_prefix(tag.size());
+    return name.starts_with("-mounts.") || name == "-steps";
+}
+
 constexpr const char* kIndexType = "application/vnd.oci.image.index.v1+json";
 
 Result<> write_file(const sys::RootedDir& dir, const std::string& name, std::string_view text) {
@@ -74,7 +80,7 @@ Result<std::map<std::string, std::string>> digests_beside(const std::string& dir
     const oci::Index index = TRY_CONTEXT(oci::parse_index(*text, ""), "{}/index.json", directory);
     for (const oci::Descriptor& one : index.manifests) {
         const auto name = one.annotations.find(kRefName);
-        if (name == one.annotations.end() || !name->second.starts_with(tag + kBeside)) continue;
+        if (name == one.annotations.end() || !is_beside(name->second, tag)) continue;
         digests["digest." + name->second.substr(tag.size() + 1)] = one.digest.to_string();
     }
     return digests;
@@ -89,7 +95,7 @@ Result<> name_beside(const std::string& directory, const std::string& tag,
     const std::string prefix = answer_key_beside(directory, "");
     for (auto it = answer.lower_bound(prefix); it != answer.end() && it->first.starts_with(prefix); ++it) {
         const std::string name = tag + "-" + it->first.substr(prefix.size());
-        if (!name.starts_with(tag + kBeside)) continue;
+        if (!is_beside(name, tag)) continue;
         TRY(name_in_layout(directory, TRY(oci::parse_descriptor(it->second)), name));
     }
     return {};

@@ -2,6 +2,7 @@
 
 #include "base/result.hpp"
 #include "base/text.hpp"
+#include "codec/rfc3339.hpp"
 #include "why/redact.hpp"
 
 #include <algorithm>
@@ -13,9 +14,9 @@ namespace cooper::why {
 
 namespace {
 
-constexpr std::array<std::string_view, 16> kKinds = {
-    "unknown", "not-built", "no-cache",   "platform", "instruction", "removed-step", "arg",     "env",
-    "setting", "mount",     "base-image", "source",   "file",        "input",        "builder", "pruned"};
+constexpr std::array<std::string_view, 17> kKinds = {
+    "unknown", "not-built",  "no-cache", "platform", "instruction", "removed-step", "arg",    "env",   "setting",
+    "mount",   "base-image", "source",   "file",     "input",       "builder",      "pruned", "hidden"};
 
 std::string short_digest(const std::string& text) {
     return text.starts_with("sha256:") && text.size() > 19 ? text.substr(0, 19) : text;
@@ -53,7 +54,7 @@ std::string own_text(const Cause& cause) {
         case CauseKind::unknown:
             return "no reason is known";
         case CauseKind::not_built:
-            return "not built before";
+            return cause.what.empty() ? "not built before" : "not built here before, and " + cause.what;
         case CauseKind::no_cache:
             return "the cache was not to be used";
         case CauseKind::platform:
@@ -84,8 +85,59 @@ std::string own_text(const Cause& cause) {
             return changed("version of cooper", cause);
         case CauseKind::pruned:
             return "its earlier result was removed from the cache";
+        case CauseKind::hidden:
+            if (cause.others == 0) return cause.what + " must have changed (its value does not travel)";
+            return fmt::format("{} or one of {} other values that do not travel must have changed", cause.what,
+                               cause.others);
     }
     UNREACHABLE();
+}
+
+// Of a byte sequence of UTF-8 at `at` its length; 0: it is none.
+std::size_t rune_length(std::string_view text, std::size_t at) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[at + i]); };
+    const std::size_t length = byte(0) >= 0xF0 ? 4 : byte(0) >= 0xE0 ? 3 : byte(0) >= 0xC2 ? 2 : 0;
+    if (length == 0 || byte(0) > 0xF4 || at + length > text.size()) return 0;
+    for (std::size_t i = 1; i < length; ++i) {
+        if ((byte(i) & 0xC0U) != 0x80U) return 0;
+    }
+    return length;
+}
+
+// Control bytes, those of C1, and signs that turn the direction of a line.
+std::string printable(std::string_view text) {
+    std::string out;
+    for (std::size_t at = 0; at < text.size();) {
+        const auto byte = static_cast<unsigned char>(text[at]);
+        if (byte >= 0x20 && byte < 0x7F) {
+            out += text[at++];
+            continue;
+        }
+        const std::size_t length = byte < 0x80 ? 0 : rune_length(text, at);
+        const std::string_view rune = text.substr(at, length);
+        const bool steers = length == 0 || (byte == 0xC2 && static_cast<unsigned char>(rune[1]) < 0xA0) ||
+                            (rune >= "\u202A" && rune <= "\u202E") || (rune >= "\u2066" && rune <= "\u2069");
+        if (!steers) {
+            out += rune;
+            at += length;
+        } else {
+            for (std::size_t i = 0; i < std::max<std::size_t>(length, 1); ++i)
+                out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[at + i]));
+            at += std::max<std::size_t>(length, 1);
+        }
+    }
+    return out;
+}
+
+std::string age(Timestamp made, Timestamp now) {
+    const auto minutes = std::chrono::duration_cast<std::chrono::minutes>(now - made).count();
+    const auto told = [](std::int64_t count, const char* unit) {
+        return fmt::format("made {} {}{} ago", count, unit, count == 1 ? "" : "s");
+    };
+    if (minutes < 1) return "made just now";
+    if (minutes < 60) return told(minutes, "minute");
+    if (minutes < 48 * 60) return told(minutes / 60, "hour");
+    return told(minutes / (24 * 60), "day");
 }
 
 std::string text_field(const nlohmann::json& json, const char* key) {
@@ -105,7 +157,15 @@ std::string_view name_of(CauseKind kind) { return kKinds.at(static_cast<std::siz
 std::string to_text(const Cause& cause) {
     std::string text = own_text(cause);
     if (!cause.step.empty()) text += fmt::format(" ({})", cause.step);
-    return text;
+    return printable(text);
+}
+
+std::string to_text(const Miss& miss, Timestamp now) {
+    std::string text = to_text(miss.cause);
+    // Steps that follow from another one are explained there.
+    if (miss.cache.empty() || !miss.cause.step.empty()) return text;
+    const auto made = codec::parse_rfc3339(miss.compared_with);
+    return fmt::format("{} (cache {}{}{})", text, printable(miss.cache), made ? ", " : "", made ? age(*made, now) : "");
 }
 
 std::string to_json(const Miss& miss) {
@@ -132,6 +192,7 @@ std::string to_json(const Miss& miss) {
     json["cause"] = std::move(cause);
     json["text"] = to_text(miss.cause);
     if (!miss.compared_with.empty()) json["comparedWith"] = miss.compared_with;
+    if (!miss.cache.empty()) json["cache"] = miss.cache;
     return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -147,6 +208,7 @@ std::optional<Miss> parse_miss(std::string_view text) {
     miss.count = number_field(json, "of");
     miss.instruction = text_field(json, "instruction");
     miss.compared_with = text_field(json, "comparedWith");
+    miss.cache = text_field(json, "cache");
     const std::string kind = text_field(*cause, "kind");
     for (std::size_t i = 0; i < kKinds.size(); ++i) {
         if (kKinds.at(i) == kind) miss.cause.kind = static_cast<CauseKind>(i);

@@ -2,6 +2,8 @@
 // --expect-cached say the same.
 #pragma once
 
+#include "base/clock.hpp"
+
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -12,7 +14,7 @@ namespace cooper::why {
 // Names as they are in JSON, docs/cache.md.
 enum class CauseKind : std::uint8_t {
     unknown,
-    not_built,  // there is no earlier record
+    not_built,  // there is no earlier record; `what`: why a cache has none
     no_cache,   // asked for
     platform,
     instruction,   // its text
@@ -27,6 +29,7 @@ enum class CauseKind : std::uint8_t {
     input,    // another result of the step before, and nobody remembers why
     builder,  // another version of cooper
     pruned,
+    hidden,  // only a value that a cache does not keep can be another one
 };
 [[nodiscard]] std::string_view name_of(CauseKind kind);
 
@@ -43,7 +46,8 @@ struct Cause {
     friend bool operator==(const Cause&, const Cause&) = default;
 };
 
-// "src/app.py changed", "ARG VERSION: 1 → 2", "src/app.py changed, in [2/3] COPY . ."
+// "src/app.py changed", "ARG VERSION: 1 → 2", "src/app.py changed, in [2/3] COPY . .". Bytes that steer a terminal are
+// escaped: parts come from files and from records that others have written.
 [[nodiscard]] std::string to_text(const Cause& cause);
 
 // A step that ran, and why.
@@ -55,7 +59,10 @@ struct Miss {
     std::string instruction;
     Cause cause;
     std::string compared_with;  // when that record was made, RFC 3339; empty = with none
+    std::string cache;          // the cache that it came with; empty = it was made here
 };
+// The cause, and behind it the cache that says so: "a changed (cache registry.example/app:cache, made 2 hours ago)".
+[[nodiscard]] std::string to_text(const Miss& miss, Timestamp now);
 [[nodiscard]] std::string to_json(const Miss& miss);
 // nullopt: it is none.
 [[nodiscard]] std::optional<Miss> parse_miss(std::string_view json);

@@ -64,7 +64,9 @@ std::optional<Cause> cause_in_variables(const Ingredients& now, const Ingredient
 
 bool is_same(const InputPart& now, const InputPart& then) {
     if (!now.content.empty() && !then.content.empty()) return now.content == then.content;
-    return now.state == then.state && now.digest == then.digest;
+    // A result that is known to one side only tells nothing.
+    const bool same_state = now.state == then.state || now.state.empty() || then.state.empty();
+    return same_state && now.digest == then.digest;
 }
 
 std::string shown(const std::string& path) { return path.size() > 1 && path.starts_with('/') ? path.substr(1) : path; }
@@ -167,6 +169,26 @@ std::optional<Cause> cause_in_values(const Ingredients& now, const Ingredients& 
         return cause;
     }
     return std::nullopt;
+}
+
+std::optional<Cause> cause_in_hidden(const Ingredients& now, const Ingredients& then) {
+    std::vector<std::string> names;
+    for (const auto& variable : now.variables) {
+        const Variable* before = find(then.variables, variable.name);
+        if (before != nullptr && is_withheld(meaning(&variable)) && is_withheld(meaning(before)))
+            names.push_back((variable.is_argument ? "ARG " : "ENV ") + variable.name);
+    }
+    // What an operation was given follows from these.
+    if (names.empty()) {
+        for (const auto& value : now.values) {
+            if (!is_withheld(value.value)) continue;
+            const bool before = std::ranges::any_of(then.values, [&](const auto& one) { return one == value; });
+            if (before) names.push_back(value.name.starts_with("env ") ? "ENV " + value.name.substr(4) : value.name);
+        }
+    }
+    if (names.empty() && is_withheld(now.text)) names.emplace_back("a hidden word of the instruction");
+    if (names.empty()) return std::nullopt;
+    return Cause{.kind = CauseKind::hidden, .what = names.front(), .others = names.size() - 1};
 }
 
 std::optional<Cause> cause_in_files(const std::vector<FileEntry>& now, const std::vector<FileEntry>& then) {

@@ -24,6 +24,8 @@ namespace cooper::why {
 [[nodiscard]] std::optional<Cause> cause_in_image(const InputPart& now, const InputPart& then);
 // Any other value.
 [[nodiscard]] std::optional<Cause> cause_in_values(const Ingredients& now, const Ingredients& then);
+// When nothing else is another one: what both have, and one of them keeps for itself (travel.hpp).
+[[nodiscard]] std::optional<Cause> cause_in_hidden(const Ingredients& now, const Ingredients& then);
 // nullopt: the lists are equal.
 [[nodiscard]] std::optional<Cause> cause_in_files(const std::vector<FileEntry>& now,
                                                   const std::vector<FileEntry>& then);

@@ -74,6 +74,16 @@ std::string Redactor::hidden(std::string_view value) const {
 
 bool is_hidden(std::string_view text) { return text.find(kMark) != std::string_view::npos; }
 
+bool is_withheld(std::string_view text) {
+    const auto is_hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+    for (auto at = text.find(kMark); at != std::string_view::npos; at = text.find(kMark, at)) {
+        at += kMark.size();
+        const std::string_view digest = text.substr(at, 8);
+        if (digest.size() < 8 || !std::all_of(digest.begin(), digest.end(), is_hex)) return true;
+    }
+    return false;
+}
+
 std::string Redactor::shortened(std::string text) const {
     if (text.size() <= kMaxText) return text;
     const std::string rest = codec::sha256_of(text).hex().substr(0, 16);

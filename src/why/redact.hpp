@@ -29,6 +29,8 @@ private:
 
 // Whether a text that a Redactor gave hides something.
 [[nodiscard]] bool is_hidden(std::string_view text);
+// Whether it hides something that not even a digest is left of: it is equal to whatever was there.
+[[nodiscard]] bool is_withheld(std::string_view text);
 [[nodiscard]] bool looks_secret(std::string_view value);
 [[nodiscard]] bool names_secret(std::string_view name);
 
