@@ -199,7 +199,7 @@ class Project:
                     mask = rng.choice([0o022, 0o002, 0o077, 0o027])
                     path.chmod((0o777 if path.is_dir() or path.stat().st_mode & 0o100 else 0o666) & ~mask)
             return "umask"
-        kind = rng.choice(["times", "folder times", "owner", "checkout", "git", "rewrite", "not copied",
+        kind = rng.choice(["times", "folder times", "owner", "checkout", "git", "chmod source", "rewrite", "not copied",
                            "order", "ignored", "comment"])
         if kind == "times":
             for path in self.files():
@@ -223,6 +223,15 @@ class Project:
         elif kind == "git":
             (self.dir / ".git").mkdir(exist_ok=True)
             (self.dir / ".git/HEAD").write_text(self.text())
+        elif kind == "chmod source":
+            # Only in a folder of which every copy says its own mode.
+            users = [line for part in self.steps for line in part if self.folders[1] in line or " . " in line]
+            if all("--chmod=" in line for line in users):
+                for path in self.below(self.folders[1]):
+                    # Two of these are one to u=rwX,go=rX.
+                    programs = any("=u=" in line for line in users) and path.stat().st_mode & 0o111
+                    path.chmod(rng.choice([0o755, 0o700] if programs else [0o600, 0o644, 0o664, 0o666]))
+                (self.dir / self.folders[1]).chmod(rng.choice([0o755, 0o700]))
         elif kind == "rewrite":
             for path in self.files():
                 mode = path.stat().st_mode & 0o7777
@@ -292,6 +301,10 @@ def differences(warm, clean):
     return told
 
 
+def error_of(done):
+    return next((line for line in done.stderr.splitlines() if line.startswith("error:")), "")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cooper", default="build/dev/bin/cooper")
@@ -312,7 +325,7 @@ def main():
         project = None
         for number in range(options.count):
             rng = random.Random(f"{options.seed}/{number}")
-            if number % 8 == 0:
+            if number % 8 == 0 or project is None:
                 project = Project(rng, work / f"project{number}")
                 cooper.build(cooper.state, project)
             project.rng = rng
@@ -324,6 +337,16 @@ def main():
             flags = ["--expect-cached"] if looks else []
             done = cooper.build(cooper.state, project, *flags, "-o", f"type=oci,dest={warm_image}", check=False)
             os.umask(0o022)
+            if done.returncode != 0 and not looks:
+                # A copy of what was renamed, say. It fails without a cache, too; then on with another project.
+                shutil.copytree(cooper.template, clean_state, symlinks=True)
+                clean = cooper.build(clean_state, project, "-o", f"type=oci,dest={clean_image}", check=False)
+                shutil.rmtree(clean_state)
+                if clean.returncode != 0:  # of two mistakes either is told
+                    project = None
+                    if options.verbose:
+                        print(f"{number}: {what}: {error_of(done)}")
+                    continue
             if done.returncode != 0:
                 wrong += 1
                 print(f"WRONG {options.seed}/{number}: {what}: {'not cached' if looks else 'failed'}\n{project.dockerfile()}{done.stderr}")

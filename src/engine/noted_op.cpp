@@ -22,6 +22,15 @@ Result<Digest> NotedOp::content_digest(std::size_t input, const solver::SharedRe
     return digest;
 }
 
+Result<Digest> NotedOp::alike_digest(std::size_t input, const solver::SharedResult& result,
+                                     solver::OpContext& context) {
+    const auto use = parts_.environment.holder->use();
+    const Digest digest = TRY(parts_.op->alike_digest(input, result, context));
+    // What makes no difference to the step is not why it runs.
+    contents_.lock()->insert_or_assign(input, digest);
+    return digest;
+}
+
 Result<std::vector<solver::SharedResult>> NotedOp::execute(std::span<const solver::SharedResult> inputs,
                                                            solver::OpContext& context) {
     const auto use = parts_.environment.holder->use();

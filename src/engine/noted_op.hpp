@@ -26,6 +26,8 @@ public:
     [[nodiscard]] bool cache_map_is_cheap() const override { return parts_.op->cache_map_is_cheap(); }
     Result<Digest> content_digest(std::size_t input, const solver::SharedResult& result,
                                   solver::OpContext& context) override;
+    Result<Digest> alike_digest(std::size_t input, const solver::SharedResult& result,
+                                solver::OpContext& context) override;
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
                                                       solver::OpContext& context) override;
     [[nodiscard]] solver::PoolKind pool() const override { return parts_.op->pool(); }

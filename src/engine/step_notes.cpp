@@ -213,9 +213,13 @@ Result<> StepNotes::add_files(const Step& step, const why::Ingredients& ingredie
         if (input >= ingredients.inputs.size() || input >= step.inputs.size()) continue;
         const std::string& name = ingredients.inputs[input].files;
         if (name.empty() || TRY(store_.has_manifest(name))) continue;
+        // What the step replaces is no difference.
+        const auto* op = std::get_if<llb::FileOp>(&vertex.op.body);
+        const layer::Replacement replacement =
+            op == nullptr ? layer::Replacement() : ops::replacement_of(*op, static_cast<std::int64_t>(input));
         const auto listed =
             TRY(step.environment.trees.list(step.inputs[input], ops::to_selectors(cache.inputs[input].content),
-                                            why::kMaxFiles, context.progress, context.stop));
+                                            replacement, why::kMaxFiles, context.progress, context.stop));
         if (!listed) continue;
         std::vector<why::FileEntry> files;
         files.reserve(listed->size());

@@ -124,9 +124,9 @@ Result<RawDigest> digest_record(const snapshot::Directory& dir, const std::strin
     return raw(codec::sha256_of(header_text(node, link, xattrs)));
 }
 
-Result<RawDigest> digest_header(const snapshot::Directory& dir) {
+Result<RawDigest> digest_header(const snapshot::Directory& dir, const Node& node) {
     const Xattrs xattrs = TRY(dir.self_xattrs());
-    return raw(codec::sha256_of(header_text(dir.self(), {}, xattrs)));
+    return raw(codec::sha256_of(header_text(node, {}, xattrs)));
 }
 
 }  // namespace cooper::layer

@@ -11,7 +11,7 @@ namespace cooper::layer {
 // changing is an error. bytes_read is added to.
 [[nodiscard]] Result<RawDigest> digest_record(const snapshot::Directory& dir, const std::string& name,
                                               snapshot::Node& node, std::uint64_t& bytes_read);
-// A directory's own record (not its contents).
-[[nodiscard]] Result<RawDigest> digest_header(const snapshot::Directory& dir);
+// A directory's own record (not its contents), as node has it.
+[[nodiscard]] Result<RawDigest> digest_header(const snapshot::Directory& dir, const snapshot::Node& node);
 
 }  // namespace cooper::layer

@@ -73,6 +73,11 @@ struct Record {
     std::uint32_t origin = 0;
     RawDigest digest{};
     Node node;
+    // Of what counts with its usual node: the record of the same name as it is. And there, what was found that way.
+    Record* as_it_is = nullptr;
+    std::optional<RawDigest> usual;
+    std::uint32_t usual_mode = 0;
+    bool usual_owner = false;
 };
 
 struct DirRecord {
@@ -83,6 +88,12 @@ struct DirRecord {
     bool digest_known = false;
     RawDigest digest{};
     std::vector<Record> entries;  // sorted by name
+
+    Record* find(std::string_view name) {
+        const auto at = std::lower_bound(entries.begin(), entries.end(), name,
+                                         [](const Record& record, std::string_view n) { return record.name < n; });
+        return at == entries.end() || at->name != name ? nullptr : &*at;
+    }
 };
 
 }  // namespace
@@ -96,6 +107,9 @@ struct TreeDigester::State {
     Counters counters;
     std::unordered_map<std::string, std::unique_ptr<DirRecord>> dirs;
     std::map<std::string, Record> loose;  // single files whose directory was not listed, by path
+    // Set: everything counts with the mode and owner of its usual node, and this is what is known of the tree as it is.
+    State* plain = nullptr;
+    Replacement replacement;
 
     struct Job {
         DirectoryRef dir;
@@ -104,6 +118,48 @@ struct TreeDigester::State {
     class Crew;
 
     explicit State(snapshot::TreeRef t) : tree(std::move(t)) {}
+    State(State& as_it_is, const Replacement& what)
+        : tree(as_it_is.tree), threads(as_it_is.threads), plain(&as_it_is), replacement(what) {}
+
+    // --- the same tree with the usual modes and owners ---
+    // Of a record that has its stat: the digest that is known holds when nothing is replaced.
+    void make_usual(Record& record) const {
+        if (plain == nullptr) return;
+        const Node usual = usual_node(replacement, record.node);
+        const bool same =
+            usual.mode == record.node.mode && usual.uid == record.node.uid && usual.gid == record.node.gid;
+        const Record* seen = record.as_it_is;
+        if (same && seen != nullptr && seen->known) {
+            record.digest = seen->digest;
+            record.known = true;
+        } else if (seen != nullptr && seen->usual && seen->usual_mode == usual.mode &&
+                   seen->usual_owner == replacement.owner) {
+            record.digest = *seen->usual;
+            record.known = true;
+        }
+        record.node = usual;
+    }
+    // What is known of an entry as it is. A directory that may change is never looked at a second time: both digests
+    // are of one state of it.
+    Record borrow(Record& from) const {
+        Record record{
+            .name = from.name, .kind = from.kind, .has_stat = from.has_stat, .origin = from.origin, .node = from.node};
+        record.as_it_is = &from;
+        if (record.has_stat) make_usual(record);
+        return record;
+    }
+    Record loose_record(const snapshot::Found& found) const {
+        if (plain != nullptr) {
+            const auto dir = plain->dirs.find(std::string(codec::dir_name(found.path)));
+            if (dir != plain->dirs.end()) {
+                Record* entry = dir->second->find(found.name);
+                if (entry != nullptr && entry->known) return borrow(*entry);
+            }
+            const auto alone = plain->loose.find(found.path);
+            if (alone != plain->loose.end()) return borrow(alone->second);
+        }
+        return {.name = found.name, .kind = found.node.kind};
+    }
 
     // --- what is remembered ---
     // Takes digest and stat from the table when they may be believed.
@@ -155,6 +211,11 @@ struct TreeDigester::State {
         }
         record.dir = std::move(dir);
         record.self.node = record.dir->self();
+        if (plain != nullptr) {
+            const DirRecord& as_it_is = plain->dir_record(record.path);
+            if (as_it_is.self.has_stat) record.self.node = as_it_is.self.node;
+        }
+        make_usual(record.self);
         record.self.has_stat = true;
         return {};
     }
@@ -162,6 +223,14 @@ struct TreeDigester::State {
     // The names of a directory; stat and digests come later.
     Result<> list(DirRecord& record, const DirectoryRef& dir) {
         if (record.listed) return {};
+        if (plain != nullptr) {
+            DirRecord& as_it_is = plain->dir_record(record.path);
+            TRY(plain->list(as_it_is, dir));
+            record.entries.reserve(as_it_is.entries.size());
+            for (Record& entry : as_it_is.entries) record.entries.push_back(borrow(entry));
+            record.listed = true;
+            return {};
+        }
         const auto* remembered = known.find_dir(record.path);
         if (tree->immutable() && remembered != nullptr && (remembered->flags & DigestTable::kDirListed) != 0) {
             for (const auto& entry : known.entries_of(*remembered).subspan(1)) {
@@ -191,6 +260,7 @@ struct TreeDigester::State {
         record.node = TRY(dir.dir->stat({.name = record.name, .kind = record.kind, .origin = record.origin}));
         record.kind = record.node.kind;
         record.has_stat = true;
+        make_usual(record);
         return {};
     }
 
@@ -207,7 +277,7 @@ struct TreeDigester::State {
         if (entry != nullptr && tree->immutable() && recall(*entry, record.self)) return {};
         TRY(open(record, nullptr));
         if (entry != nullptr && recall(*entry, record.self)) return {};
-        record.self.digest = TRY(digest_header(*record.dir));
+        record.self.digest = TRY(digest_header(*record.dir, record.self.node));
         record.self.known = true;
         learnt = true;
         return {};
@@ -222,19 +292,12 @@ struct TreeDigester::State {
         for (auto& record : dir.entries) {
             if (record.known || record.kind == Kind::directory) continue;
             TRY(look_at(dir, record));
+            if (record.known) continue;
             while (at < table.size() && known.name_of(table[at]) < record.name) ++at;
             if (at < table.size() && known.name_of(table[at]) == record.name && recall(table[at], record)) continue;
             unknown.push_back(&record);
         }
         return {};
-    }
-
-    Result<Record*> one_entry(const std::string& dir_path, const std::string& name) {
-        DirRecord& dir = dir_record(dir_path);
-        const auto at = std::lower_bound(dir.entries.begin(), dir.entries.end(), name,
-                                         [](const Record& record, const std::string& n) { return record.name < n; });
-        if (at == dir.entries.end() || at->name != name) return static_cast<Record*>(nullptr);
-        return &*at;
     }
 
     // --- digests ---
@@ -243,15 +306,19 @@ struct TreeDigester::State {
         const std::string dir_path(codec::dir_name(found.path));
         Record* record = nullptr;
         if (const auto dir = dirs.find(dir_path); dir != dirs.end() && dir->second->listed) {
-            record = TRY(one_entry(dir_path, found.name));
+            record = dir->second->find(found.name);
         }
         if (record == nullptr) {
-            record = &loose.try_emplace(found.path, Record{.name = found.name, .kind = found.node.kind}).first->second;
+            record = &loose.try_emplace(found.path, loose_record(found)).first->second;
         }
         if (record->known) return record->digest;
-        record->node = found.node;
-        record->kind = found.node.kind;
-        record->has_stat = true;
+        if (plain == nullptr || !record->has_stat) {
+            record->node = found.node;
+            record->kind = found.node.kind;
+            record->has_stat = true;
+            make_usual(*record);
+            if (record->known) return record->digest;
+        }
         const auto* entry = known_entry(dir_path, found.name);
         if (entry != nullptr && recall(*entry, *record)) return record->digest;
         record->digest = TRY_CONTEXT(read(*found.parent, *record, counters), "{}", found.path);
@@ -260,15 +327,33 @@ struct TreeDigester::State {
         return record->digest;
     }
 
-    static Result<RawDigest> read(const snapshot::Directory& dir, Record& record, Counters& counted) {
+    Result<RawDigest> read(const snapshot::Directory& dir, Record& record, Counters& counted) const {
         ++counted.files_read;
-        return digest_record(dir, record.name, record.node, counted.bytes_read);
+        if (plain == nullptr) return digest_record(dir, record.name, record.node, counted.bytes_read);
+        Node node = record.node;
+        const RawDigest digest = TRY(digest_record(dir, record.name, node, counted.bytes_read));
+        const auto now = tree->immutable() ? std::optional(node) : TRY(dir.find(record.name));
+        const auto is_seen = [&](const Node& other) {
+            return other.kind == record.node.kind && other.size == record.node.size &&
+                   other.inode == record.node.inode && other.mtime_ns == record.node.mtime_ns &&
+                   other.ctime_ns == record.node.ctime_ns;
+        };
+        if (!is_seen(node) || !now || !is_seen(*now)) {
+            return fail(Code::aborted, Blame::user, "{}: file changed while the build was reading it", record.name)
+                .with_hint("run the build again when nothing writes to the build context");
+        }
+        if (record.as_it_is != nullptr) {
+            record.as_it_is->usual = digest;
+            record.as_it_is->usual_mode = record.node.mode;
+            record.as_it_is->usual_owner = replacement.owner;
+        }
+        return digest;
     }
 
     Result<RawDigest> of_dir(const std::string& path, DirectoryRef dir, const Stop& stop);
     Result<> walk(DirRecord& record, DirectoryRef dir, Crew& crew, int depth, const Stop& stop);
     Result<RawDigest> fold(DirRecord& record);
-    Result<Digest> plain(const ContentSelector& selector, const Stop& stop);
+    Result<Digest> plain_digest(const ContentSelector& selector, const Stop& stop);
     Result<Digest> filtered(const ContentSelector& selector, std::vector<ListedFile>* listed, const Stop& stop);
     // Appends what lies at and below path, which has been hashed; false when that is more than limit.
     Result<bool> list_below(const snapshot::Found& found, std::size_t limit, std::vector<ListedFile>& files,
@@ -349,7 +434,7 @@ private:
                 error = cancelled();
                 break;
             }
-            auto digest = read(*job.dir, *record, counted);
+            auto digest = state_.read(*job.dir, *record, counted);
             if (!digest) {
                 error = digest.error();
                 break;
@@ -462,7 +547,7 @@ Result<RawDigest> TreeDigester::State::of_dir(const std::string& path, Directory
     return fold(record);
 }
 
-Result<Digest> TreeDigester::State::plain(const ContentSelector& selector, const Stop& stop) {
+Result<Digest> TreeDigester::State::plain_digest(const ContentSelector& selector, const Stop& stop) {
     const std::string path = codec::rooted_path(selector.path);
     const auto found = TRY(tree->find(path, selector.follow_links ? FollowLast::yes : FollowLast::no));
     if (!found) return not_found(path == "/" ? "" : path);
@@ -527,11 +612,11 @@ public:
 
     Result<> run(const snapshot::Found& found) {
         if (found.node.kind == Kind::directory) return enter(found.path, nullptr, 0);
-        Record* record =
-            &state_.loose.try_emplace(found.path, Record{.name = found.name, .kind = found.node.kind}).first->second;
+        Record* record = &state_.loose.try_emplace(found.path, state_.loose_record(found)).first->second;
         if (!record->has_stat) {
             record->node = found.node;
             record->has_stat = true;
+            state_.make_usual(*record);
         }
         loose_parent_ = found.parent;
         return visit(shown_path(found.path), nullptr, record);
@@ -699,6 +784,7 @@ Result<Digest> TreeDigester::State::filtered(const ContentSelector& selector, st
                 }
                 if (selector.follow_links && record->kind == Kind::symlink) continue;
                 if (dir != nullptr) TRY(look_at(*dir, *record));
+                if (record->known) continue;
                 const std::string dir_path =
                     dir != nullptr ? dir->path : std::string(codec::dir_name(included[at].path));
                 const auto* entry = known_entry(dir_path, record->name);
@@ -774,7 +860,7 @@ Result<bool> TreeDigester::State::list_dir(const std::string& path, std::size_t 
 Result<bool> TreeDigester::State::list_below(const snapshot::Found& found, std::size_t limit,
                                              std::vector<ListedFile>& files, const Stop& stop) {
     if (found.node.kind == Kind::directory) return list_dir(found.path, limit, 0, files, stop);
-    files.push_back({found.path, found.node, TRY(of_found(found, stop))});
+    files.push_back({found.path, usual_node(replacement, found.node), TRY(of_found(found, stop))});
     return files.size() <= limit;
 }
 
@@ -792,16 +878,18 @@ Result<Digest> TreeDigester::digest(const ContentSelector& selector, Stop stop) 
     auto locked = state_.lock();
     State& state = **locked;
     if (state.started_ns == 0) state.started_ns = now_ns();
-    auto result = has_filters(selector) ? state.filtered(selector, nullptr, stop) : state.plain(selector, stop);
+    auto result = has_filters(selector) ? state.filtered(selector, nullptr, stop) : state.plain_digest(selector, stop);
     state.close_dirs();
     return result;
 }
 
 Result<std::optional<std::vector<TreeDigester::ListedFile>>> TreeDigester::list(const ContentSelector& selector,
+                                                                                const Replacement& replacement,
                                                                                 std::size_t limit, Stop stop) {
     using Listed = std::optional<std::vector<ListedFile>>;
     auto locked = state_.lock();
-    State& state = **locked;
+    State usual(**locked, replacement);
+    State& state = replacement.replaces_nothing() ? **locked : usual;
     const auto list = [&]() -> Result<Listed> {
         std::vector<ListedFile> files;
         if (has_filters(selector)) {
@@ -815,20 +903,41 @@ Result<std::optional<std::vector<TreeDigester::ListedFile>>> TreeDigester::list(
         return Listed(std::move(files));
     };
     auto result = list();
-    state.close_dirs();
+    (*locked)->close_dirs();
     return result;
 }
 
-Result<Digest> TreeDigester::digest_all(std::span<const ContentSelector> selectors, Stop stop) {
+namespace {
+
+// Several selectors of one input: the digests as text, joined by NUL. None: the whole tree.
+template <class DigestOf>
+Result<Digest> digest_joined(std::span<const ContentSelector> selectors, DigestOf digest_of) {
     static const ContentSelector kWhole;
     if (selectors.empty()) selectors = std::span(&kWhole, 1);
     std::string joined;
     for (const auto& selector : selectors) {
-        const Digest one = TRY(digest(selector, stop));
+        const Digest one = TRY(digest_of(selector));
         if (!joined.empty()) joined += '\0';
         joined += one.to_string();
     }
     return codec::sha256_of(joined);
+}
+
+}  // namespace
+
+Result<Digest> TreeDigester::digest_all(std::span<const ContentSelector> selectors, Stop stop) {
+    return digest_joined(selectors, [&](const ContentSelector& selector) { return digest(selector, stop); });
+}
+
+Result<Digest> TreeDigester::digest_alike(std::span<const ContentSelector> selectors, const Replacement& replacement,
+                                          Stop stop) {
+    auto locked = state_.lock();
+    State usual(**locked, replacement);
+    auto result = digest_joined(selectors, [&](const ContentSelector& selector) {
+        return has_filters(selector) ? usual.filtered(selector, nullptr, stop) : usual.plain_digest(selector, stop);
+    });
+    (*locked)->close_dirs();
+    return result;
 }
 
 bool TreeDigester::take_learnt() { return std::exchange((*state_.lock())->learnt, false); }
@@ -843,8 +952,7 @@ std::optional<Node> TreeDigester::hashed_node(std::string_view path) {
     const std::string dir_path(codec::dir_name(path));
     const Record* record = nullptr;
     if (const auto dir = state.dirs.find(dir_path); dir != state.dirs.end()) {
-        const auto found = state.one_entry(dir_path, std::string(codec::base_name(path)));
-        if (found) record = *found;
+        record = dir->second->find(codec::base_name(path));
     }
     if (record == nullptr) {
         const auto loose = state.loose.find(std::string(path));

@@ -6,6 +6,7 @@
 #include "base/digest.hpp"
 #include "base/guarded.hpp"
 #include "base/stop.hpp"
+#include "layer/alike.hpp"
 #include "layer/digest_table.hpp"
 #include "snapshot/tree.hpp"
 
@@ -39,15 +40,22 @@ public:
     // Several selectors of one input: the digests joined by NUL, hashed. None = the whole tree.
     [[nodiscard]] Result<Digest> digest_all(std::span<const ContentSelector> selectors, Stop stop);
 
+    // What digest_all() would be if everything had the mode and owner of its usual_node(): equal for trees that a copy
+    // which replaces these cannot tell apart. Of what digest_all() of these selectors has seen.
+    [[nodiscard]] Result<Digest> digest_alike(std::span<const ContentSelector> selectors,
+                                              const Replacement& replacement, Stop stop);
+
     // What digest() of this selector is made of: files and directories with their own digests (of a directory: of its
     // own record), in the order of the tree; through links where the selector follows them. nullopt: more than limit.
+    // With a replacement that replaces something: what digest_alike() is made of.
     struct ListedFile {
         std::string path;  // rooted
         snapshot::Node node;
         RawDigest digest{};
     };
     [[nodiscard]] Result<std::optional<std::vector<ListedFile>>> list(const ContentSelector& selector,
-                                                                      std::size_t limit, Stop stop);
+                                                                      const Replacement& replacement, std::size_t limit,
+                                                                      Stop stop);
 
     // Whether something was learnt that the table given did not have.
     [[nodiscard]] bool learnt();

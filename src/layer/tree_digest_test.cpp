@@ -121,6 +121,88 @@ TEST_F(TreeDigestTest, HardLinksAreTheirContentAndModesCount) {
     EXPECT_NE(plain("ln"), kData0);
 }
 
+// Of any tree: what a copy that replaces modes cannot tell from it.
+TEST_F(TreeDigestTest, AlikeIsTheTreeWithUsualModes) {
+    make({"d0", "d0/bar=data0", "d0/subdir1", "d0/subdir1/baz=data1", "d0/empty=", "d0/link>bar", "tool=data1"});
+    const std::vector<ContentSelector> selectors[] = {
+        {{.path = "d0", .follow_links = true}, {.path = "tool"}},
+        {{.path = "d0/*", .wildcard = true, .follow_links = true}},
+        {{.path = "d0", .follow_links = true, .exclude = {"empty"}}},
+        {{.path = "d0/subdir1/baz"}, {.path = "d0/link", .follow_links = true}},
+        {{.path = "/d0/subdir1"}, {.path = "d0", .include = {"subdir1/baz"}}},
+    };
+    const auto chmod = [&](const char* name, mode_t mode) {
+        ASSERT_EQ(::chmod((host_ + "/t/" + name).c_str(), mode), 0);
+    };
+    for (const snapshot::TreeRef& tree : {live(), chain()}) {
+        for (const auto& some : selectors) {
+            for (const char* name : {"d0/bar", "d0/subdir1/baz", "d0/empty", "tool"}) chmod(name, 0644);
+            chmod("d0", 0755);
+            chmod("d0/subdir1", 0755);
+            const Digest usual = TreeDigester(tree, {}, 1).digest_all(some, {}).value();
+            for (const char* name : {"d0/bar", "d0/subdir1/baz", "d0/empty", "tool"}) chmod(name, 04700);
+            chmod("d0", 0700);
+            chmod("d0/subdir1", 0711);
+            TreeDigester digester(tree, {}, 2);
+            const Digest own = digester.digest_all(some, {}).value();
+            EXPECT_NE(own, usual);
+            EXPECT_EQ(digester.digest_alike(some, {.mode = "0"}, {}).value(), usual);
+            // What was read for that is not read again, and does not disturb the digest of the tree as it is.
+            EXPECT_EQ(digester.digest_alike(some, {.mode = "0"}, {}).value(), usual);
+            EXPECT_EQ(digester.digest_all(some, {}).value(), own);
+            EXPECT_EQ(digester.digest_alike(some, {.mode = "u=rwX,go=rX"}, {}).value() == usual, false);
+            for (const char* name : {"d0/bar", "d0/subdir1/baz", "d0/empty", "tool"}) chmod(name, 0600);
+            EXPECT_EQ(TreeDigester(tree, {}, 1).digest_all(some, {}).value() == usual, false);
+            TreeDigester symbolic(tree, {}, 1);
+            EXPECT_TRUE(symbolic.digest_all(some, {}));
+            EXPECT_EQ(symbolic.digest_alike(some, {.mode = "u=rwX,go=rX"}, {}).value(), usual);
+            std::size_t files = 0;
+            for (const auto& selector : some) {
+                const auto listed = symbolic.list(selector, {.mode = "0"}, 100, {}).value().value();
+                for (const auto& file : listed) {
+                    ++files;
+                    const bool is_directory = file.node.kind == snapshot::Kind::directory;
+                    if (file.node.kind == snapshot::Kind::symlink) continue;
+                    EXPECT_EQ(file.node.mode, is_directory ? 0755U : 0644U) << file.path;
+                }
+            }
+            EXPECT_GT(files, 1U);
+        }
+    }
+}
+
+TEST_F(TreeDigestTest, AlikeIsOfWhatTheDigestHasSeen) {
+    make({"d", "d/a=one", "d/b=two"});
+    for (const char* name : {"a", "b"}) ASSERT_EQ(::chmod((host_ + "/t/d/" + name).c_str(), 0600), 0);
+    const std::vector<ContentSelector> whole{{.path = "d"}};
+    TreeDigester digester(live(), {}, 1);
+    ASSERT_TRUE(digester.digest_all(whole, {}));
+    // Another file is not seen; a file that is another one since is an error.
+    write("d/c", "three");
+    const Digest alike = digester.digest_alike(whole, {.mode = "0"}, {}).value();
+    ASSERT_EQ(::unlink((host_ + "/t/d/c").c_str()), 0);
+    TreeDigester later(live(), {}, 1);
+    ASSERT_TRUE(later.digest_all(whole, {}));
+    EXPECT_EQ(later.digest_alike(whole, {.mode = "0"}, {}).value(), alike);
+    TreeDigester changed(live(), {}, 1);
+    ASSERT_TRUE(changed.digest_all(whole, {}));
+    write("d/b", "more");
+    EXPECT_EQ(changed.digest_alike(whole, {.mode = "0"}, {}).error().code(), Code::aborted);
+}
+
+TEST_F(TreeDigestTest, AlikeOwnersAreRoot) {
+    if (::getuid() != 0) GTEST_SKIP() << "needs root";
+    make({"d", "d/a=data0", "d/link>a"});
+    const std::vector<ContentSelector> whole{{.path = "d"}};
+    const Digest usual = TreeDigester(chain(), {}, 1).digest_all(whole, {}).value();
+    for (const char* name : {"d", "d/a", "d/link"}) ASSERT_EQ(::lchown((host_ + "/t/" + name).c_str(), 5, 6), 0);
+    TreeDigester digester(chain(), {}, 1);
+    EXPECT_NE(digester.digest_all(whole, {}).value(), usual);
+    EXPECT_NE(digester.digest_alike(whole, {.mode = "0"}, {}).value(), usual);
+    EXPECT_EQ(digester.digest_alike(whole, {.owner = true}, {}).value(), usual);
+    EXPECT_EQ(digester.digest_alike(whole, {.mode = "0", .owner = true}, {}).value(), usual);
+}
+
 TEST_F(TreeDigestTest, WildcardsAndFollowing) {
     make({"bar=data1", "foo=data0", "fox=data2", "x", "x/d0", "x/d0/abc=data0", "x/d0/def>abc", "x/d0/ghi>nosuchfile",
           "y1>foo", "y2>fox"});

@@ -40,14 +40,54 @@ std::vector<layer::ContentSelector> to_selectors(const std::vector<llb::ContentS
     return out;
 }
 
+layer::Replacement replacement_of(const llb::FileOp& op, std::int64_t input) {
+    const auto names_input = [&](const std::optional<llb::UserOpt>& user) {
+        const auto* named = user ? std::get_if<llb::NamedUser>(&*user) : nullptr;
+        return named != nullptr && named->input == input;
+    };
+    std::optional<layer::Replacement> all;
+    for (const auto& action : op.actions) {
+        if (action.input == input) return {};
+        const bool reads_names = std::visit(
+            [&](const auto& one) {
+                if constexpr (requires { one.owner; })
+                    return one.owner && (names_input(one.owner->user) || names_input(one.owner->group));
+                return false;
+            },
+            action.action);
+        if (reads_names) return {};
+        if (action.secondary_input != input) continue;
+        const auto* copy = std::get_if<llb::CopyAction>(&action.action);
+        if (copy == nullptr) return {};
+        layer::Replacement one{.mode = copy->mode_str, .owner = copy->owner.has_value()};
+        // In numbers, it does not matter which: none depends on the mode before.
+        if (one.mode.empty() ? copy->mode >= 0 : parse_octal(one.mode).has_value()) one.mode = "0";
+        if (!all) all = one;
+        if (all->mode != one.mode) all->mode.clear();
+        all->owner = all->owner && one.owner;
+    }
+    return all.value_or(layer::Replacement());
+}
+
 Result<solver::CacheMapPart> FileOp::cache_map(std::size_t /*index*/, solver::OpContext& /*context*/) {
-    return to_cache_map(cache_);
+    solver::CacheMapPart part = to_cache_map(cache_);
+    for (std::size_t i = 0; i < part.map.inputs.size(); ++i) {
+        part.map.inputs[i].has_alike =
+            part.map.inputs[i].content_based && !replacement_of(op_, static_cast<std::int64_t>(i)).replaces_nothing();
+    }
+    return part;
 }
 
 Result<Digest> FileOp::content_digest(std::size_t input, const solver::SharedResult& result,
                                       solver::OpContext& context) {
     return environment_.trees.digest(result, to_selectors(cache_.inputs.at(input).content), context.progress,
                                      context.stop);
+}
+
+Result<Digest> FileOp::alike_digest(std::size_t input, const solver::SharedResult& result, solver::OpContext& context) {
+    return environment_.trees.alike_digest(result, to_selectors(cache_.inputs.at(input).content),
+                                           replacement_of(op_, static_cast<std::int64_t>(input)), context.progress,
+                                           context.stop);
 }
 
 namespace {

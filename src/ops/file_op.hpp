@@ -22,6 +22,8 @@ public:
     bool cache_map_is_cheap() const override { return true; }
     Result<Digest> content_digest(std::size_t input, const solver::SharedResult& result,
                                   solver::OpContext& context) override;
+    Result<Digest> alike_digest(std::size_t input, const solver::SharedResult& result,
+                                solver::OpContext& context) override;
     Result<std::vector<solver::SharedResult>> execute(std::span<const solver::SharedResult> inputs,
                                                       solver::OpContext& context) override;
     solver::PoolKind pool() const override { return solver::PoolKind::cpu; }
@@ -33,6 +35,9 @@ private:
     llb::OpCacheInfo cache_;
     std::string description_;
 };
+
+// What all copies of this op that read an input replace of the metadata there; nothing, when something else reads it.
+[[nodiscard]] layer::Replacement replacement_of(const llb::FileOp& op, std::int64_t input);
 
 // Shared by the ops that llb::cache_info describes.
 [[nodiscard]] solver::CacheMapPart to_cache_map(const llb::OpCacheInfo& info);

@@ -66,6 +66,11 @@ Result<Digest> SharedOp::content_digest(std::size_t input, const solver::SharedR
     return ask(context, [&](solver::Op& op) { return op.content_digest(input, result, context); });
 }
 
+Result<Digest> SharedOp::alike_digest(std::size_t input, const solver::SharedResult& result,
+                                      solver::OpContext& context) {
+    return ask(context, [&](solver::Op& op) { return op.alike_digest(input, result, context); });
+}
+
 Result<std::vector<solver::SharedResult>> SharedOp::execute(std::span<const solver::SharedResult> inputs,
                                                             solver::OpContext& context) {
     return ask(context, [&](solver::Op& op) { return op.execute(inputs, context); });

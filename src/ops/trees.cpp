@@ -76,9 +76,18 @@ Result<Digest> Trees::digest(const solver::SharedResult& result, const std::vect
     return digest;
 }
 
+Result<Digest> Trees::alike_digest(const solver::SharedResult& result,
+                                   const std::vector<layer::ContentSelector>& selectors,
+                                   const layer::Replacement& replacement, VertexProgress& progress, Stop stop) {
+    const Ref* ref = ref_of(result);
+    if (ref == nullptr) return layer::digest_of_scratch(selectors);
+    if (ref->local() != nullptr) return ref->local()->digester().digest_alike(selectors, replacement, stop);
+    return TRY(open(ref->chain(), progress, stop))->digester->digest_alike(selectors, replacement, stop);
+}
+
 Result<std::optional<std::vector<layer::TreeDigester::ListedFile>>> Trees::list(
-    const solver::SharedResult& result, const std::vector<layer::ContentSelector>& selectors, std::size_t limit,
-    VertexProgress& progress, Stop stop) {
+    const solver::SharedResult& result, const std::vector<layer::ContentSelector>& selectors,
+    const layer::Replacement& replacement, std::size_t limit, VertexProgress& progress, Stop stop) {
     using Files = std::vector<layer::TreeDigester::ListedFile>;
     const Ref* ref = ref_of(result);
     if (ref == nullptr) return std::optional<Files>();
@@ -87,7 +96,7 @@ Result<std::optional<std::vector<layer::TreeDigester::ListedFile>>> Trees::list(
     layer::TreeDigester& digester = chain ? *chain->digester : ref->local()->digester();
     Files files;
     for (const auto& selector : selectors) {
-        auto some = TRY(digester.list(selector, limit - files.size(), stop));
+        auto some = TRY(digester.list(selector, replacement, limit - files.size(), stop));
         if (!some) return std::optional<Files>();
         std::move(some->begin(), some->end(), std::back_inserter(files));
     }

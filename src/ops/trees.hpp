@@ -51,10 +51,15 @@ public:
     [[nodiscard]] Result<Digest> digest(const solver::SharedResult& result,
                                         const std::vector<layer::ContentSelector>& selectors, VertexProgress& progress,
                                         Stop stop);
-    // What that digest was made of, at most limit files; nullopt: more, or of scratch.
+    // The digest of what a copy with this replacement cannot tell from it.
+    [[nodiscard]] Result<Digest> alike_digest(const solver::SharedResult& result,
+                                              const std::vector<layer::ContentSelector>& selectors,
+                                              const layer::Replacement& replacement, VertexProgress& progress,
+                                              Stop stop);
+    // What these digests were made of, at most limit files; nullopt: more, or of scratch.
     [[nodiscard]] Result<std::optional<std::vector<layer::TreeDigester::ListedFile>>> list(
-        const solver::SharedResult& result, const std::vector<layer::ContentSelector>& selectors, std::size_t limit,
-        VertexProgress& progress, Stop stop);
+        const solver::SharedResult& result, const std::vector<layer::ContentSelector>& selectors,
+        const layer::Replacement& replacement, std::size_t limit, VertexProgress& progress, Stop stop);
 
 private:
     store::Store& store_;

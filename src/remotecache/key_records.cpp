@@ -72,7 +72,9 @@ private:
             const solver::CacheKey& key = *pending.back();
             pending.pop_back();
             for (const auto& deps : key.inputs) {
-                for (const auto& dep : deps) push(dep.key);
+                for (const auto& dep : deps) {
+                    if (dep.key && !dep.key->local) push(dep.key);
+                }
             }
             if (key.ephemeral) continue;
             const auto op = Digest::parse(solver::root_key_id(key.digest, key.output));
@@ -82,7 +84,7 @@ private:
             if (known.inputs.size() < key.inputs.size()) known.inputs.resize(key.inputs.size());
             for (std::size_t i = 0; i < key.inputs.size(); ++i) {
                 for (const auto& dep : key.inputs[i]) {
-                    if (!dep.key->ephemeral) known.inputs[i].emplace_back(dep.selector, dep.key->id);
+                    if (!dep.key->ephemeral && !dep.key->local) known.inputs[i].emplace_back(dep.selector, dep.key->id);
                 }
             }
         }

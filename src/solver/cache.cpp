@@ -58,6 +58,12 @@ SharedKey make_root_key(const Digest& digest, std::int32_t output, const Digest&
 
 SharedKey make_content_key(const Digest& content) { return make_root_key(content, kContentOutput, Digest(), false); }
 
+SharedKey make_alike_key(const Digest& content) {
+    CacheKey key{.digest = content, .output = kContentOutput, .local = true};
+    key.id = "alike:" + content.to_string();
+    return share_key(std::move(key));
+}
+
 KeyId derived_key_id(const KeyId& op, const std::vector<std::vector<InputKey>>& inputs) {
     std::string text = "cooper.key.v2 " + op;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -75,7 +81,7 @@ SharedKey make_derived_key(CacheKey parts) {
     for (const std::vector<CacheKey::Dep>& deps : parts.inputs) {
         std::vector<InputKey>& lasting = inputs.emplace_back();
         for (const CacheKey::Dep& dep : deps) {
-            if (!dep.key->ephemeral) lasting.push_back({dep.selector, dep.key->id});
+            if (!dep.key->ephemeral && !dep.key->local) lasting.push_back({dep.selector, dep.key->id});
         }
         if (!lasting.empty()) continue;
         parts.ephemeral = true;

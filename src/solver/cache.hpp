@@ -96,6 +96,7 @@ struct CacheKey {
     Digest digest;                         // of the op; for a content key the content digest
     std::int32_t output = 0;               // kContentOutput for content keys
     bool ephemeral = false;                // holds for this build only: never looked up nor saved
+    bool local = false;                    // known to this store only: in no cache that travels
     Digest vertex;                         // empty for content keys
     std::vector<std::vector<Dep>> inputs;  // per input all keys it is known by
 };
@@ -120,6 +121,8 @@ struct InputKey {
 [[nodiscard]] SharedKey make_root_key(const Digest& digest, std::int32_t output, const Digest& vertex, bool ephemeral);
 // The key of a content digest.
 [[nodiscard]] SharedKey make_content_key(const Digest& content);
+// The key under which results are saved for all contents that are alike to this one.
+[[nodiscard]] SharedKey make_alike_key(const Digest& content);
 // A key with inputs that the store does not know yet; its id is made from its parts. Ephemeral when for
 // some input only ephemeral keys are known.
 [[nodiscard]] SharedKey make_derived_key(CacheKey parts);

@@ -42,6 +42,7 @@ struct CountingOpOptions {
     std::uint64_t key = 0;  // digest of the cache map
     bool ephemeral = false;
     std::vector<bool> content;             // which inputs are content based; shorter: the rest is not
+    std::vector<bool> alike;               // which of them are so as they are, and projected only for alike_digest
     std::vector<std::uint64_t> more_keys;  // further cache maps
     bool cheap = true;
     std::uint32_t outputs = 1;
@@ -73,15 +74,20 @@ public:
         part.map.inputs.resize(inputs);
         for (std::size_t i = 0; i < inputs && i < options_.content.size(); ++i) {
             part.map.inputs[i].content_based = options_.content[i];
+            part.map.inputs[i].has_alike = is_alike(i);
         }
         part.more = index < options_.more_keys.size();
         return part;
     }
     bool cache_map_is_cheap() const override { return options_.cheap; }
-    Result<Digest> content_digest(std::size_t /*input*/, const SharedResult& result, OpContext& /*context*/) override {
+    Result<Digest> content_digest(std::size_t input, const SharedResult& result, OpContext& /*context*/) override {
         ++contents;
         const std::uint64_t seen = number_of(result);
-        return number_digest(options_.project ? options_.project(seen) : seen);
+        return number_digest(options_.project && !is_alike(input) ? options_.project(seen) : seen);
+    }
+    Result<Digest> alike_digest(std::size_t /*input*/, const SharedResult& result, OpContext& /*context*/) override {
+        ++alikes;
+        return number_digest(options_.project(number_of(result)));
     }
     Result<std::vector<SharedResult>> execute(std::span<const SharedResult> results, OpContext& context) override {
         ++executions;
@@ -104,9 +110,13 @@ public:
     std::size_t inputs = 0;
     std::atomic<int> maps = 0;
     std::atomic<int> contents = 0;
+    std::atomic<int> alikes = 0;
     std::atomic<int> executions = 0;
 
 private:
+    [[nodiscard]] bool is_alike(std::size_t input) const {
+        return input < options_.alike.size() && options_.alike[input];
+    }
     CountingOpOptions options_;
 };
 

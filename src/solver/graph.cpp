@@ -162,6 +162,20 @@ void Graph::act(Edge& edge, AskContent action) {
               -> TaskOutcome { return ContentDone{input, vertex->op().content_digest(input, result, context)}; });
 }
 
+void Graph::act(Edge& edge, AskAlike action) {
+    Node& node = *edge.node;
+    Node::Content& content = node.contents[action.input];
+    if (content.alike) {
+        push(edge, AlikeKnown{action.input, *content.alike});
+        return;
+    }
+    if (std::exchange(content.alike_asked, true)) return;
+    show_started(node);
+    start(node, PoolKind::io,
+          [vertex = node.vertex, input = action.input, result = edge.s.inputs[action.input].result](OpContext& context)
+              -> TaskOutcome { return AlikeDone{input, vertex->op().alike_digest(input, result, context)}; });
+}
+
 void Graph::act(Edge& edge, Follow action) {
     auto ids = cache_.follow(action.questions);
     if (!ids) {

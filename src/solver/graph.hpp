@@ -42,6 +42,10 @@ struct ContentDone {
     std::size_t input = 0;
     Result<Digest> digest;
 };
+struct AlikeDone {
+    std::size_t input = 0;
+    Result<Digest> digest;
+};
 struct LoadDone {
     std::uint32_t output = 0;
     CacheRecord record;
@@ -52,7 +56,7 @@ struct ExecuteDone {
     std::vector<std::optional<ResultId>> saved;  // per output
     Timestamp created;
 };
-using TaskOutcome = std::variant<MapDone, ContentDone, LoadDone, ExecuteDone>;
+using TaskOutcome = std::variant<MapDone, ContentDone, AlikeDone, LoadDone, ExecuteDone>;
 
 // ---- what the graph is told
 struct OpenJob {
@@ -143,6 +147,7 @@ private:
     void act(Edge& edge, AskMap action);
     void act(Edge& edge, AskInput action);
     void act(Edge& edge, AskContent action);
+    void act(Edge& edge, AskAlike action);
     void act(Edge& edge, Follow action);
     void act(Edge& edge, FindRecords action);
     void act(Edge& edge, Load action);
@@ -156,6 +161,7 @@ private:
     void start(Node& node, PoolKind pool, std::move_only_function<TaskOutcome(OpContext&)> work);
     void take(Node& node, MapDone outcome);
     void take(Node& node, ContentDone outcome);
+    void take(Node& node, AlikeDone outcome);
     void take(Node& node, LoadDone outcome);
     void take(Node& node, ExecuteDone outcome);
     void begin_execution(Edge& edge);

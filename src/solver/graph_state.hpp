@@ -29,6 +29,8 @@ struct Graph::Node {
     struct Content {
         bool asked = false;
         SharedKey key;
+        bool alike_asked = false;
+        std::optional<Digest> alike;
     };
 
     std::uint64_t id = 0;

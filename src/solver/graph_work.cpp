@@ -105,6 +105,17 @@ void Graph::take(Node& node, ContentDone outcome) {
     }
 }
 
+void Graph::take(Node& node, AlikeDone outcome) {
+    if (!outcome.digest) return fail_node(node, outcome.digest.error());
+    pause_clock(node);
+    node.contents[outcome.input].alike = *outcome.digest;
+    for (const auto& edge : node.edges) {
+        if (edge && edge->s.inputs[outcome.input].alike == InputState::Content::asked) {
+            push(*edge, AlikeKnown{outcome.input, *outcome.digest});
+        }
+    }
+}
+
 // ---- loading
 
 void Graph::take(Node& node, LoadDone outcome) {
@@ -239,6 +250,11 @@ void Graph::learn(Edge& edge) {
     for (std::size_t i = 0; i < s.inputs.size(); ++i) {
         const InputState& input = s.inputs[i];
         if (std::ranges::binary_search(input.candidates, to) && !input.content_key) continue;
+        if (input.alike_content) {
+            // Found under a content that would do as well.
+            addition.links.push_back(
+                {input.content_key->id, {static_cast<std::uint32_t>(i), s.output, s.map.digest, Digest()}, to});
+        }
         for (const SharedKey& key : input.keys) {
             if (key->ephemeral) continue;
             addition.links.push_back(

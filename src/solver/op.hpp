@@ -2,8 +2,8 @@
 //
 // Errors: any Error fails the vertex and those who need it; it is never cached. Code::cancelled means
 // that the stop in the context fired.
-// Thread rules: the solver asks cache_map part by part, then content_digest (several inputs at once),
-// then execute (at most once per solve). Calls come from pool threads, never from two at once but for
+// Thread rules: the solver asks cache_map part by part, then content_digest and alike_digest (several
+// inputs at once), then execute (at most once per solve). Calls come from pool threads, never from two at once but for
 // content_digest.
 #pragma once
 
@@ -29,6 +29,7 @@ struct CacheMap {
     struct Input {
         Digest selector;             // narrows what of the input matters; may be empty
         bool content_based = false;  // content_digest() may be asked for this input
+        bool has_alike = false;      // and alike_digest(), when that leads nowhere
     };
     Digest digest;  // of the op alone
     // Keys made from this digest hold for this build only ("random:" and "session:" digests of
@@ -59,6 +60,10 @@ public:
     // The digest of what this op reads of an input's result ("slow key"). Asked only for inputs that
     // the cache map calls content_based, and only when definitions alone found nothing.
     virtual Result<Digest> content_digest(std::size_t input, const SharedResult& result, OpContext& context);
+    // The content digest of another input that this op could not tell from this one: with it the op would give the very
+    // same result; equal for all that it cannot tell apart, and its own for one of them. Asked after content_digest(),
+    // and only for inputs of which the cache map says that they have one.
+    virtual Result<Digest> alike_digest(std::size_t input, const SharedResult& result, OpContext& context);
     // One result per output of the vertex.
     virtual Result<std::vector<SharedResult>> execute(std::span<const SharedResult> inputs, OpContext& context) = 0;
     [[nodiscard]] virtual PoolKind pool() const = 0;

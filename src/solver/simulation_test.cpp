@@ -72,6 +72,7 @@ private:
     struct Kind {
         std::size_t inputs = 0;
         std::vector<bool> content;
+        std::vector<bool> alike;
         std::uint32_t outputs = 1;
         bool ephemeral = false;
         bool cheap = true;
@@ -105,6 +106,7 @@ private:
             Kind kind;
             kind.inputs = i < 3 ? 0 : 1 + pick(3);
             for (std::size_t k = 0; k < kind.inputs; ++k) kind.content.push_back(chance(40));
+            for (const bool one : kind.content) kind.alike.push_back(one && chance(50));
             kind.outputs = chance(20) ? 2 : 1;
             kind.ephemeral = kind.inputs == 0 ? chance(50) : chance(5);
             kind.cheap = chance(60);
@@ -146,6 +148,7 @@ private:
         auto options = CountingOpOptions{.key = key,
                                          .ephemeral = kind.ephemeral,
                                          .content = kind.content,
+                                         .alike = kind.alike,
                                          .cheap = kind.cheap,
                                          .outputs = kind.outputs,
                                          .on_execute = [this, id](const Stop& stop) { return on_execute(id, stop); },

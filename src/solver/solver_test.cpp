@@ -110,6 +110,37 @@ TEST_F(SolverTest, ChangedInputWithSameContentStopsTheRebuild) {
     EXPECT_EQ(third[1].op->contents, 0);
 }
 
+TEST_F(SolverTest, AlikeContentsShareAResult) {
+    const auto graph = [](std::uint64_t session, std::uint64_t content) {
+        const FakeVertex local =
+            fake_vertex(100 + session, {.key = 100 + session, .ephemeral = true, .value = content}, {});
+        const FakeVertex copy = fake_vertex(200 + session,
+                                            {.key = 7,
+                                             .content = {true},
+                                             .alike = {true},
+                                             .project = [](std::uint64_t value) { return value / 10 * 10; }},
+                                            {local.output(0)});
+        return std::vector{local, copy};
+    };
+    const auto first = graph(1, 54);
+    const std::uint64_t value = build(first[1].output(0));
+    EXPECT_EQ(first[1].executions(), 1);
+    const auto alike = graph(2, 57);
+    EXPECT_EQ(build(alike[1].output(0)), value);
+    EXPECT_EQ(alike[1].executions(), 0);
+    EXPECT_EQ(alike[1].op->alikes, 1);
+    const auto usual = graph(3, 50);
+    EXPECT_EQ(build(usual[1].output(0)), value);
+    EXPECT_EQ(usual[1].executions(), 0);
+    // Known under its own content from now on.
+    const auto again = graph(4, 57);
+    EXPECT_EQ(build(again[1].output(0)), value);
+    EXPECT_EQ(again[1].op->alikes, 0);
+    const auto other = graph(5, 64);
+    EXPECT_NE(build(other[1].output(0)), value);
+    EXPECT_EQ(other[1].executions(), 1);
+}
+
 TEST_F(SolverTest, LostResultIsMadeAgain) {
     const auto graph = [] { return fake_vertex(1, {.key = 1}, {}); };
     build(graph().output(0));

@@ -9,7 +9,9 @@ namespace cooper::solver {
 namespace {
 
 bool is_content_ready(const InputState& input) {
-    return !input.content_based || input.content == InputState::Content::known;
+    if (!input.content_based) return true;
+    return input.content == InputState::Content::known &&
+           (!input.has_alike || input.alike == InputState::Content::known);
 }
 
 // Could asking this input for more still lead somewhere?
@@ -26,6 +28,9 @@ std::vector<CacheKey::Dep> deps_of(const InputState& input) {
         deps.push_back({input.selector, input.result_key});
     }
     if (input.content_key) deps.push_back({Digest(), input.content_key});
+    // Who looks for this one under its own name need not be told that it is alike to itself.
+    if (input.alike_content && *input.alike_content != input.content_key->digest)
+        deps.push_back({Digest(), make_alike_key(*input.alike_content)});
     return deps;
 }
 
@@ -54,6 +59,7 @@ public:
         for (std::size_t i = 0; i < s_.inputs.size(); ++i) {
             s_.inputs[i].selector = s_.map.inputs[i].selector;
             s_.inputs[i].content_based = s_.map.inputs[i].content_based;
+            s_.inputs[i].has_alike = s_.map.inputs[i].has_alike;
         }
         if (s_.inputs.empty() && !s_.ignore_cache) add_root_key();
     }
@@ -71,6 +77,11 @@ public:
     void apply(ContentKnown&& event) {
         s_.inputs[event.input].content = InputState::Content::known;
         s_.inputs[event.input].content_key = std::move(event.key);
+    }
+
+    void apply(AlikeKnown&& event) {
+        s_.inputs[event.input].alike = InputState::Content::known;
+        s_.inputs[event.input].alike_content = event.content;
     }
 
     void apply(Followed&& event) {
@@ -216,6 +227,12 @@ void Stepper::follow_new_keys() {
             input.content_followed = true;
             ask(i, input.content_key, Digest());
         }
+        if (input.alike_content && !input.alike_followed) {
+            input.alike_followed = true;
+            if (*input.alike_content != input.content_key->digest)
+                ask(i, make_content_key(*input.alike_content), Digest());
+            ask(i, make_alike_key(*input.alike_content), Digest());
+        }
     }
     if (follow.questions.empty()) return;
     s_.awaiting_lookup = true;
@@ -232,6 +249,10 @@ void Stepper::raise(std::size_t index) {
     } else if (input.content_based && input.content == InputState::Content::unknown) {
         input.content = InputState::Content::asked;
         actions_.push_back(AskContent{index});
+    } else if (input.content_based && input.has_alike && input.content == InputState::Content::known &&
+               input.alike == InputState::Content::unknown) {
+        input.alike = InputState::Content::asked;
+        actions_.push_back(AskAlike{index});
     }
 }
 

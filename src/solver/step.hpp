@@ -6,7 +6,8 @@
 //
 // The way of an edge: follow the links from its inputs' keys (fast phase, definitions only); where an
 // input leads nowhere, ask that input for keys by content, then for its result to compute a content
-// digest (slow phase); load the newest record found; with none, execute.
+// digest (slow phase), and at last for a content that would do as well; load the newest record found; with none,
+// execute.
 #pragma once
 
 #include "base/result.hpp"
@@ -43,6 +44,7 @@ struct InputState {
     // By the cache map.
     Digest selector;
     bool content_based = false;
+    bool has_alike = false;
     // What we asked and what was answered.
     Level asked = Level::nothing;
     Level offered = Level::nothing;
@@ -51,9 +53,12 @@ struct InputState {
     SharedKey result_key;         // the key the result was found or saved under
     Content content = Content::unknown;
     SharedKey content_key;
-    // Lookup: keys[0, followed) and the content key, if so marked, have led to these ids.
+    Content alike = Content::unknown;
+    std::optional<Digest> alike_content;
+    // Lookup: keys[0, followed) and the content keys, if so marked, have led to these ids.
     std::size_t followed = 0;
     bool content_followed = false;
+    bool alike_followed = false;
     std::vector<KeyId> candidates;  // sorted
 };
 
@@ -101,6 +106,10 @@ struct ContentKnown {
     std::size_t input = 0;
     SharedKey key;
 };
+struct AlikeKnown {
+    std::size_t input = 0;
+    Digest content;
+};
 struct Followed {
     std::vector<std::size_t> inputs;      // of the Follow action
     std::vector<std::vector<KeyId>> ids;  // one list per question of it
@@ -122,8 +131,8 @@ struct InputFailed {
 struct Failed {
     Error error;  // of its own work
 };
-using Event = std::variant<Wanted, MapKnown, InputOffered, ContentKnown, Followed, RecordsFound, Loaded, Executed,
-                           InputFailed, Failed>;
+using Event = std::variant<Wanted, MapKnown, InputOffered, ContentKnown, AlikeKnown, Followed, RecordsFound, Loaded,
+                           Executed, InputFailed, Failed>;
 
 // ---- what an edge asks for
 struct AskMap {
@@ -134,6 +143,9 @@ struct AskInput {
     Level level = Level::nothing;
 };
 struct AskContent {
+    std::size_t input = 0;
+};
+struct AskAlike {
     std::size_t input = 0;
 };
 struct Follow {
@@ -149,7 +161,7 @@ struct Load {
 struct Execute {};
 // Tell the dependents: offered, keys, result or error have changed.
 struct Announce {};
-using Action = std::variant<AskMap, AskInput, AskContent, Follow, FindRecords, Load, Execute, Announce>;
+using Action = std::variant<AskMap, AskInput, AskContent, AskAlike, Follow, FindRecords, Load, Execute, Announce>;
 using Actions = std::vector<Action>;
 
 // Appends to `actions`. Follow and FindRecords must be answered before any other event is given.

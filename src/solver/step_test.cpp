@@ -43,6 +43,8 @@ std::string words(const Actions& actions) {
             text += "ask" + std::to_string(input->input) + ':' + kLevels[static_cast<int>(input->level)];
         } else if (const auto* content = std::get_if<AskContent>(&action)) {
             text += "content" + std::to_string(content->input);
+        } else if (const auto* alike = std::get_if<AskAlike>(&action)) {
+            text += "alike" + std::to_string(alike->input);
         } else if (const auto* follow = std::get_if<Follow>(&action)) {
             text += "follow" + std::to_string(follow->questions.size());
         } else if (std::holds_alternative<FindRecords>(action)) {
@@ -128,6 +130,46 @@ TEST(StepTest, OnlyTheInputThatLeadsNowhereIsRaised) {
     EXPECT_EQ(words(after(state, Followed{{1}, {{"k"}}})), "announce records");
     EXPECT_EQ(words(after(state, RecordsFound{{{"k", "r", second(1)}}})), "announce load:r");
     EXPECT_EQ(state.inputs[0].asked, Level::fast_keys);
+}
+
+TEST(StepTest, AlikeContentIsAskedOnlyWhenItsOwnLeadsNowhere) {
+    for (const bool known : {true, false}) {
+        EdgeState state = edge_with(1);
+        after(state, Wanted{Level::result});
+        CacheMap map{.digest = number_digest(9), .inputs = {{.content_based = true, .has_alike = true}}};
+        after(state, MapKnown{{.map = map}});
+        after(state, InputOffered{0, Level::result, {key_of(1)}, number_result(3), key_of(1)});
+        EXPECT_EQ(words(after(state, Followed{{0}, {{}}})), "announce content0");
+        EXPECT_EQ(words(after(state, ContentKnown{0, make_content_key(number_digest(3))})), "follow1");
+        if (known) {
+            EXPECT_EQ(words(after(state, Followed{{0}, {{"k"}}})), "announce records");
+            EXPECT_EQ(words(after(state, RecordsFound{{{"k", "r", second(1)}}})), "announce load:r");
+            continue;
+        }
+        EXPECT_EQ(words(after(state, Followed{{0}, {{}}})), "alike0");
+        // Both as a content that somebody had, and as what others here were alike to.
+        EXPECT_EQ(words(after(state, AlikeKnown{0, number_digest(4)})), "follow2");
+        EXPECT_EQ(words(after(state, Followed{{0, 0}, {{}, {"k"}}})), "announce records");
+        EXPECT_EQ(words(after(state, RecordsFound{{{"k", "r", second(1)}}})), "announce load:r");
+    }
+}
+
+TEST(StepTest, AlikeContentIsKnownBeforeExecutingAndStaysHere) {
+    EdgeState state = edge_with(1);
+    state.ignore_cache = true;
+    after(state, Wanted{Level::result});
+    CacheMap map{.digest = number_digest(9), .inputs = {{.content_based = true, .has_alike = true}}};
+    after(state, MapKnown{{.map = map}});
+    after(state, InputOffered{0, Level::result, {}, number_result(3), key_of(2)});
+    EXPECT_EQ(words(after(state, ContentKnown{0, make_content_key(number_digest(3))})), "alike0");
+    EdgeState other = state;
+    EXPECT_EQ(words(after(state, AlikeKnown{0, number_digest(4)})), "execute");
+    EXPECT_EQ(words(after(other, AlikeKnown{0, number_digest(3)})), "execute");
+    const SharedKey key = execution_key(state, 0);
+    ASSERT_EQ(key->inputs[0].size(), 3U);
+    EXPECT_TRUE(key->inputs[0][2].key->local);
+    // It is no part of the name by which everybody knows the step.
+    EXPECT_EQ(key->id, execution_key(other, 0)->id);
 }
 
 TEST(StepTest, ImpossibleInputMeansAMissWithoutWaitingForTheOthers) {

@@ -33,4 +33,8 @@ Result<Digest> Op::content_digest(std::size_t input, const SharedResult& /*resul
     return fail(Code::internal, Blame::cooper, "op has no content digest for input {}", input);
 }
 
+Result<Digest> Op::alike_digest(std::size_t input, const SharedResult& /*result*/, OpContext& /*context*/) {
+    return fail(Code::internal, Blame::cooper, "op has no digest of what is alike to input {}", input);
+}
+
 }  // namespace cooper::solver
