@@ -484,7 +484,9 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
     if (vertex.metadata.ignore_cache) return {.cause = {.kind = why::CauseKind::no_cache}};
     const std::string stage = why::place_of(now.name).stage;
-    const auto records = store_.find_steps(now.project, stage, codec::sha256_of(now.text).hex().substr(0, 32));
+    const std::vector<store::StepRecord> records =
+        store_.find_steps(now.project, stage, codec::sha256_of(now.text).hex().substr(0, 32))
+            .value_or(std::vector<store::StepRecord>());
 
     struct Candidate {
         const store::StepRecord* record = nullptr;
@@ -493,7 +495,7 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
     };
     std::vector<Candidate> candidates;
     bool any_of_stage = false;
-    for (const auto& record : records ? *records : std::vector<store::StepRecord>()) {
+    for (const auto& record : records) {
         if (record.project == now.project && record.stage == stage) any_of_stage = true;
         auto then = why::parse_ingredients(record.data);
         if (!then) continue;
