@@ -4,6 +4,7 @@
 
 #include "base/digest.hpp"
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,14 +24,23 @@ struct Subject {
     Digest digest;
 };
 
-// What is said; of whom is known when the image is packed.
+// Of whom something is said: of the result, perhaps under one more name, or of something else.
+struct About {
+    bool result = true;
+    std::string name;
+    std::map<std::string, std::string> digests;  // of something else: by algorithm
+};
+
+// What is said; the result is known when the image is packed.
 struct Attestation {
     std::string predicate_type;
     std::string predicate;  // JSON
     std::string filename;   // in directories and tars, where it has one
     bool inline_only = false;
+    std::vector<About> about{};  // empty = the result
 };
 
+// subjects: the names of the result.
 [[nodiscard]] std::string make_statement(const Attestation& attestation, const std::vector<Subject>& subjects);
 
 }  // namespace cooper::attest

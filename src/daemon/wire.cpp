@@ -1,5 +1,6 @@
 #include "daemon/wire.hpp"
 
+#include "base/text.hpp"
 #include "codec/go_json.hpp"
 #include "daemon/conversations.hpp"
 #include "dockerfile/subrequest.hpp"
@@ -27,7 +28,48 @@ void to_message(const engine::FrontendResult& result, Conversation& conversation
         for (const auto& [platform, ref] : result.refs) fill(ref, refs[platform]);
     }
     for (const auto& [key, value] : result.metadata) (*message.mutable_metadata())[key] = value;
+    for (const auto& [platform, statements] : result.statements) {
+        auto& out = (*message.mutable_attestations())[platform];
+        for (const auto& one : statements) {
+            auto& attestation = *out.add_attestation();
+            attestation.set_kind(one.bundle ? wire::Bundle : wire::InToto);
+            for (const auto& [key, value] : one.metadata) (*attestation.mutable_metadata())[key] = value;
+            fill(one.ref, *attestation.mutable_ref());
+            attestation.set_path(one.path);
+            attestation.set_intotopredicatetype(one.predicate_type);
+            for (const auto& subject : one.subjects) {
+                auto& to = *attestation.add_intotosubjects();
+                to.set_kind(subject.result ? wire::Self : wire::Raw);
+                to.set_name(subject.name);
+                to.mutable_digest()->Add(subject.digests.begin(), subject.digests.end());
+            }
+        }
+    }
 }
+
+namespace {
+
+Result<engine::FrontendStatement> from_message(const wire::Attestation& message, Conversation& conversation) {
+    engine::FrontendStatement statement;
+    if (message.kind() != wire::InToto && message.kind() != wire::Bundle)
+        return bad_input("unknown kind of attestation: {}", static_cast<int>(message.kind()));
+    statement.bundle = message.kind() == wire::Bundle;
+    for (const auto& [key, value] : message.metadata()) statement.metadata[key] = value;
+    if (!message.has_ref()) return bad_input("the attestation {} is in no result", quoted(message.path()));
+    statement.ref = TRY(conversation.find(message.ref().id()));
+    statement.path = message.path();
+    statement.predicate_type = message.intotopredicatetype();
+    for (const auto& subject : message.intotosubjects()) {
+        if (subject.kind() != wire::Self && subject.kind() != wire::Raw)
+            return bad_input("unknown kind of subject: {}", static_cast<int>(subject.kind()));
+        statement.subjects.push_back({.result = subject.kind() == wire::Self,
+                                      .name = subject.name(),
+                                      .digests = {subject.digest().begin(), subject.digest().end()}});
+    }
+    return statement;
+}
+
+}  // namespace
 
 Result<engine::FrontendResult> from_message(const wire::Result& message, Conversation& conversation) {
     engine::FrontendResult result;
@@ -52,6 +94,11 @@ Result<engine::FrontendResult> from_message(const wire::Result& message, Convers
             break;
     }
     for (const auto& [key, value] : message.metadata()) result.metadata[key] = value;
+    for (const auto& [platform, attestations] : message.attestations()) {
+        auto& statements = result.statements[platform];
+        for (const auto& one : attestations.attestation())
+            statements.push_back(TRY(from_message(one, conversation)));
+    }
     return result;
 }
 

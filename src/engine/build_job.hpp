@@ -30,6 +30,21 @@ namespace cooper::engine {
 class LazyResult;
 using ResultRef = std::shared_ptr<const LazyResult>;
 
+// A statement that a frontend makes of a result of its, in a file of another result.
+struct FrontendStatement {
+    bool bundle = false;  // path is a directory of whole statements; else the file of a predicate
+    std::map<std::string, std::string> metadata;  // "inline-only", "sbom-core", "reason"
+    ResultRef ref;
+    std::string path;
+    std::string predicate_type;  // of a bundle: what all of it is, when it is not empty
+    struct Subject {
+        bool result = true;  // it is about the result
+        std::string name;
+        std::vector<std::string> digests;  // "sha256:…", of something else
+    };
+    std::vector<Subject> subjects;
+};
+
 // What a frontend answers: one result, or one for each platform, and metadata under BuildKit's keys
 // (containerimage.config, refs.platforms, …; exptypes in BuildKit).
 struct FrontendResult {
@@ -37,6 +52,7 @@ struct FrontendResult {
     ResultRef ref;                          // single
     std::map<std::string, ResultRef> refs;  // not single: by platform id ("linux/arm64")
     std::map<std::string, std::string> metadata;
+    std::map<std::string, std::vector<FrontendStatement>> statements;  // by platform id
 };
 
 struct SolveCall {

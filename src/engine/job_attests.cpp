@@ -141,8 +141,11 @@ Result<attest::Facts> LocalJob::build_facts(const ResultRef& ref, const exporter
 Result<std::vector<attest::Attestation>> LocalJob::attest_result(Exporting& e, const std::string& platform,
                                                                  const ResultRef& ref,
                                                                  const exporter::PackedImage* image) {
-    std::vector<attest::Attestation> out;
+    const auto stated = TRY(stated_by_frontend(e, platform));
+    std::vector<attest::Attestation> out = TRY(read_statements(e, stated));
     const attest::Requests wanted = wanted_by(e);
+    // A frontend that lists what is in its result knows better.
+    const bool listed = std::ranges::any_of(out, [](const auto& one) { return one.predicate_type == attest::kSpdx; });
     if (wanted.provenance) {
         const attest::Facts facts = TRY(build_facts(ref, image, e.epoch_of(platform).has_value()));
         out.push_back({.predicate_type = std::string(attest::predicate_type_of(*wanted.provenance)),
@@ -150,7 +153,7 @@ Result<std::vector<attest::Attestation>> LocalJob::attest_result(Exporting& e, c
                        .filename = wanted.provenance->filename,
                        .inline_only = wanted.provenance->inline_only});
     }
-    if (wanted.sbom) {
+    if (wanted.sbom && !listed) {
         for (auto& one : TRY(sboms_of(e, platform, ref, image, *wanted.sbom))) out.push_back(std::move(one));
     }
     return out;

@@ -250,14 +250,13 @@ Result<> LocalJob::export_files(Exporting& e) {
     std::vector<session::DirectoryExport> trees;
     std::vector<std::string> platforms;
     std::vector<AttestedTree> attested;
-    const bool attests = !wanted_by(e).empty();
     const bool tar = e.options.type == exporter::ExportType::tar;
     // A tar of several platforms has a folder for each, whatever is asked.
     const bool split = tar ? !e.result.single : e.options.platform_split.value_or(!e.result.single);
     for (const auto& [platform, ref] : e.parts()) {
         const auto result = TRY(build(ref, e.stop));
         const std::string folder = split ? folder_of(e, platform) : std::string();
-        if (attests) {
+        if (TRY(attests(e, platform))) {
             const std::string suffix = split || e.result.single ? std::string() : "." + folder_of(e, platform);
             attested.push_back(TRY(attest_tree(e, platform, ref, suffix)));
             trees.push_back({folder, attested.back().tree});
@@ -363,8 +362,9 @@ Result<exporter::PackedImage> LocalJob::pack_image(Exporting& e, const std::stri
 Result<exporter::PackedResult> LocalJob::pack_result(Exporting& e) {
     const bool archive = e.options.type != exporter::ExportType::image;
     exporter::PackOptions pack = e.options.pack;
-    const bool attests = !wanted_by(e).empty();
-    if (!archive && !e.options.push && !attests && !e.spec.attrs.contains("compression")) {
+    bool attested = false;
+    for (const auto& [platform, ref] : e.parts()) attested = TRY(attests(e, platform)) || attested;
+    if (!archive && !e.options.push && !attested && !e.spec.attrs.contains("compression")) {
         // Nobody needs the packed layers yet. (What is attested names them.)
         pack.compression = exporter::LayerCompression::none;
     }
@@ -381,13 +381,13 @@ Result<exporter::PackedResult> LocalJob::pack_result(Exporting& e) {
     std::vector<exporter::PackedAttestation> attestations;
     if (e.result.single) {
         const bool of_index = !e.options.index_annotations.empty() || !e.options.index_descriptor_annotations.empty();
-        if (of_index && !attests) {
+        if (of_index && !attested) {
             return bad_input("annotations of an index: an image for one platform has none")
                 .with_hint("write annotation.KEY=VALUE, or build with several platforms or multi-platform=true");
         }
         const oci::Platform platform = platforms.empty() ? oci::host_platform() : platforms.front().platform;
         exporter::PackedImage image = TRY(pack_image(e, "", e.result.ref, of_platform(platform)));
-        if (!attests) return exporter::PackedResult(std::move(image));
+        if (!attested) return exporter::PackedResult(std::move(image));
         image.manifest.platform = platform;
         attestations.push_back(TRY(attest_image(e, "", e.result.ref, image)));
         images.push_back(std::move(image));
@@ -399,7 +399,8 @@ Result<exporter::PackedResult> LocalJob::pack_result(Exporting& e) {
             const ResultRef& ref = e.result.refs.at(id);
             images.push_back(TRY_CONTEXT(pack_image(e, id, ref, of_platform(platform)), "image for {}", id));
             images.back().manifest.platform = platform;
-            if (attests) attestations.push_back(TRY_CONTEXT(attest_image(e, id, ref, images.back()), "for {}", id));
+            if (TRY(attests(e, id)))
+                attestations.push_back(TRY_CONTEXT(attest_image(e, id, ref, images.back()), "for {}", id));
         }
     }
     const exporter::IndexOptions options{.oci_media_types = pack.oci_media_types,

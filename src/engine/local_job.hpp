@@ -201,6 +201,14 @@ private:
     // What of the build's attestations this export takes.
     [[nodiscard]] attest::Requests wanted_by(const Exporting& exporting) const;
     Result<attest::Facts> build_facts(const ResultRef& ref, const exporter::PackedImage* image, bool timeless);
+    // frontend_statements.cpp
+    // What of the frontend's statements of a platform this export takes.
+    [[nodiscard]] Result<std::vector<const FrontendStatement*>> stated_by_frontend(const Exporting& exporting,
+                                                                                   const std::string& platform) const;
+    Result<std::vector<attest::Attestation>> read_statements(Exporting& exporting,
+                                                             const std::vector<const FrontendStatement*>& statements);
+    // Whether anything is attested of it.
+    [[nodiscard]] Result<bool> attests(const Exporting& exporting, const std::string& platform) const;
     // image: null for plain files.
     Result<std::vector<attest::Attestation>> attest_result(Exporting& exporting, const std::string& platform,
                                                            const ResultRef& ref, const exporter::PackedImage* image);

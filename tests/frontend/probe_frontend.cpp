@@ -110,6 +110,7 @@ public:
             {"greet", &Probe::greet},       {"files", &Probe::files},     {"container", &Probe::container},
             {"terminal", &Probe::terminal}, {"signals", &Probe::signals}, {"rights", &Probe::rights},
             {"nested", &Probe::nested},     {"hostile", &Probe::hostile}, {"inputs", &Probe::inputs},
+            {"state", &Probe::state},
         };
         const auto found = probes.find(name);
         if (found == probes.end()) die("no probe " + name);
@@ -159,6 +160,7 @@ private:
         request.set_allowresultreturn(true);
         wire::ReturnRequest answer;
         *answer.mutable_result() = ask(&wire::LLBBridge::Stub::Solve, request).result();
+        *answer.mutable_result()->mutable_attestations() = attestations_;
         static_cast<void>(ask(&wire::LLBBridge::Stub::Return, answer));
         wire::ReturnResponse nothing;
         if (call(&wire::LLBBridge::Stub::Return, answer, nothing).ok()) die("a second answer was taken");
@@ -449,6 +451,44 @@ private:
         for (const auto& detail : details.details()) tell(detail.type_url(), detail.value());
     }
 
+    // Statements of the result: a predicate, one that is not for archives, and a directory of whole ones. CASE is a
+    // mistake to make with them.
+    void state() {
+        const std::string mistake = options_["build-arg:CASE"];
+        llb::FileActions files;
+        const auto file = [&](const std::string& path, const std::string& text) {
+            files.mkfile(path, 0644, text, std::nullopt, std::nullopt);
+        };
+        file("/poem.json", mistake == "no-json" ? "{" : R"({"lines": 14})");
+        files.mkdir("/all", 0755, true, std::nullopt, std::nullopt);
+        const std::string type = mistake == "bundled-provenance" ? "https://slsa.dev/provenance/v1" : "https://x.test/song";
+        file("/all/song.json", R"({"_type":"https://in-toto.io/Statement/v0.1","predicateType":")" + type +
+                                   R"(","subject":[{"name":"tune","digest":{"sha1":"abc"}}],"predicate":{"bars":[8]}})");
+        file("/all/sbom.spdx.json",
+             R"({"predicateType":"https://spdx.dev/Document","predicate":{"spdxVersion":"SPDX-2.3","name":"theirs"}})");
+        const std::string ref = solve(llb::scratch().file(std::move(files), {}));
+        auto& said = attestations_[mistake == "no-result" ? "linux/s390x" : "linux/amd64"];
+        if (mistake == "no-result") attestations_["linux/amd64"];
+        const auto add = [&](wire::AttestationKind kind, const std::string& path, const std::string& predicate) {
+            auto& one = *said.add_attestation();
+            one.set_kind(kind);
+            one.mutable_ref()->set_id(ref);
+            one.set_path(path);
+            one.set_intotopredicatetype(predicate);
+            return &one;
+        };
+        auto* poem = add(wire::InToto, mistake == "missing" ? "none.json" : "poem.json",
+                         mistake == "provenance" ? "https://slsa.dev/provenance/v1" : "https://x.test/poem");
+        poem->add_intotosubjects()->set_name("further");
+        auto& other = *poem->add_intotosubjects();
+        other.set_kind(wire::Raw);
+        other.set_name("other");
+        other.add_digest("sha512:0123");
+        (*add(wire::InToto, "/poem.json", "https://x.test/inline")->mutable_metadata())["inline-only"] = "true";
+        (*add(wire::Bundle, "all", mistake == "wrong-bundle" ? "https://x.test/poem" : "")->mutable_metadata())["sbom-core"] =
+            "sbom";
+    }
+
     // A Dockerfile and a context that are results, not directories of the client.
     void inputs() {
         llb::FileActions dockerfile;
@@ -516,6 +556,7 @@ private:
     std::unique_ptr<wire::LLBBridge::Stub> bridge_;
     std::map<std::string, std::string> options_;
     std::string report_;
+    google::protobuf::Map<std::string, wire::Attestations> attestations_;
 };
 
 // What the dynamic linker has loaded for this process is what it needs elsewhere.
