@@ -96,8 +96,7 @@ Result<engine::FrontendResult> from_message(const wire::Result& message, Convers
     for (const auto& [key, value] : message.metadata()) result.metadata[key] = value;
     for (const auto& [platform, attestations] : message.attestations()) {
         auto& statements = result.statements[platform];
-        for (const auto& one : attestations.attestation())
-            statements.push_back(TRY(from_message(one, conversation)));
+        for (const auto& one : attestations.attestation()) statements.push_back(TRY(from_message(one, conversation)));
     }
     return result;
 }

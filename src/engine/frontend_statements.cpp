@@ -1,5 +1,6 @@
-// What a frontend says of its results: predicates and whole statements, in files of other results. They are a frontend's,
-// so they are anybody's: sizes and counts are bounded, and none may pass for provenance, which is cooper's to say.
+// What a frontend says of its results: predicates and whole statements, in files of other results. They are a
+// frontend's, so they are anybody's: sizes and counts are bounded, and none may pass for provenance, which is cooper's
+// to say.
 
 #include "attest/statement.hpp"
 #include "engine/detail/exporting.hpp"
@@ -86,8 +87,7 @@ Result<attest::Attestation> from_predicate(std::string text, const FrontendState
     TRY(check_type(statement.predicate_type));
     if (text.empty()) text = "null";
     if (!ordered_json::accept(text)) return bad_input("it is no JSON");
-    attest::Attestation out{
-        .predicate_type = statement.predicate_type, .predicate = std::move(text), .filename = {}};
+    attest::Attestation out{.predicate_type = statement.predicate_type, .predicate = std::move(text), .filename = {}};
     for (const auto& subject : statement.subjects)
         out.about.push_back({.result = subject.result, .name = subject.name, .digests = to_digests(subject.digests)});
     return out;
@@ -120,7 +120,8 @@ Result<std::vector<attest::Attestation>> LocalJob::read_statements(
     Exporting& e, const std::vector<const FrontendStatement*>& statements) {
     std::vector<attest::Attestation> core;  // the bill of what the result is mostly: it comes first
     std::vector<attest::Attestation> others;
-    const auto keep = [&](attest::Attestation read, const FrontendStatement& from, const std::string& name) -> Result<> {
+    const auto keep = [&](attest::Attestation read, const FrontendStatement& from,
+                          const std::string& name) -> Result<> {
         if (core.size() + others.size() >= kMaxStatements)
             return bad_input("the frontend makes more than {} statements", kMaxStatements);
         read.filename = name;

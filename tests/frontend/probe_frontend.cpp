@@ -461,9 +461,11 @@ private:
         };
         file("/poem.json", mistake == "no-json" ? "{" : R"({"lines": 14})");
         files.mkdir("/all", 0755, true, std::nullopt, std::nullopt);
-        const std::string type = mistake == "bundled-provenance" ? "https://slsa.dev/provenance/v1" : "https://x.test/song";
-        file("/all/song.json", R"({"_type":"https://in-toto.io/Statement/v0.1","predicateType":")" + type +
-                                   R"(","subject":[{"name":"tune","digest":{"sha1":"abc"}}],"predicate":{"bars":[8]}})");
+        const std::string type =
+            mistake == "bundled-provenance" ? "https://slsa.dev/provenance/v1" : "https://x.test/song";
+        file("/all/song.json",
+             R"({"_type":"https://in-toto.io/Statement/v0.1","predicateType":")" + type +
+                 R"(","subject":[{"name":"tune","digest":{"sha1":"abc"}}],"predicate":{"bars":[8]}})");
         file("/all/sbom.spdx.json",
              R"({"predicateType":"https://spdx.dev/Document","predicate":{"spdxVersion":"SPDX-2.3","name":"theirs"}})");
         const std::string ref = solve(llb::scratch().file(std::move(files), {}));
@@ -485,8 +487,8 @@ private:
         other.set_name("other");
         other.add_digest("sha512:0123");
         (*add(wire::InToto, "/poem.json", "https://x.test/inline")->mutable_metadata())["inline-only"] = "true";
-        (*add(wire::Bundle, "all", mistake == "wrong-bundle" ? "https://x.test/poem" : "")->mutable_metadata())["sbom-core"] =
-            "sbom";
+        (*add(wire::Bundle, "all", mistake == "wrong-bundle" ? "https://x.test/poem" : "")
+              ->mutable_metadata())["sbom-core"] = "sbom";
     }
 
     // A Dockerfile and a context that are results, not directories of the client.
