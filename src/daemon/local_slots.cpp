@@ -71,6 +71,14 @@ Result<std::unique_ptr<LocalSlot>> LocalSlots::acquire(std::string_view key, con
     return fail(Code::resource_exhausted, Blame::user, "{} builds at once send the same directory", kMaxPerKey);
 }
 
+Result<> LocalSlots::charge(std::uint64_t bytes, const Stop& stop) {
+    if (!charge_) return {};
+    const auto charged = charge_(bytes);
+    if (charged || charged.error().code() != Code::resource_exhausted) return charged;
+    if (TRY(prune({.max_slots = 0}, stop)) == 0) return charged;
+    return charge_(bytes);
+}
+
 Result<std::size_t> LocalSlots::prune(const LocalSlotLimits& limits, const Stop& stop) {
     struct Old {
         std::string name;

@@ -12,6 +12,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -41,6 +43,10 @@ public:
     // root: the state directory. Removes what is beyond the limits.
     static Result<std::unique_ptr<LocalSlots>> open(const std::string& root, const LocalSlotLimits& limits);
 
+    // How room is asked for before files are written. Slots that nobody holds go when there is none.
+    void set_charge(std::function<Result<>(std::uint64_t bytes)> charge) { charge_ = std::move(charge); }
+    Result<> charge(std::uint64_t bytes, const Stop& stop);
+
     // One that was used for this key before, when one is free.
     Result<std::unique_ptr<LocalSlot>> acquire(std::string_view key, const Stop& stop);
     // Removes slots nobody holds: those not used for max_age, then the oldest beyond max_slots. How many went.
@@ -54,6 +60,7 @@ private:
     std::string path_;
     sys::RootedDir dir_;
     LocalSlotLimits limits_;
+    std::function<Result<>(std::uint64_t)> charge_;
 };
 
 }  // namespace cooper::daemon

@@ -283,6 +283,8 @@ Result<std::shared_ptr<session::LocalFiles>> RemoteSession::local_files(const se
     const std::string status = fmt::format("transferring {}:", request.name);
     filesync::ReceiveOptions options;
     options.devices = filesync::Devices::leave_out;
+    // A file takes whole blocks.
+    options.before_write = [&](std::uint64_t bytes) { return slots_.charge((bytes + 4095) / 4096 * 4096, stop); };
     options.progress = [&](std::uint64_t bytes) {
         progress.status(status, status, static_cast<std::int64_t>(bytes), 0, false);
     };

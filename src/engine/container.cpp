@@ -156,7 +156,15 @@ Result<int> LocalEngine::run(const RunRequest& request, ProgressSink& progress, 
     spec.root = std::move(root);
     const auto watch = store_->space().watch("the container", {writable.host_path()}, stop);
     const Stop& ends = watch == nullptr ? stop : watch->stop();
-    const auto exit = run::run_interactive(*TRY(executor()), spec, run::InteractiveOptions{}, ends);
+    run::InteractiveOptions options;
+    if (watch != nullptr) {
+        spec.disk_watched = true;
+        options.started = [&](run::Streams::Control& control) {
+            watch->set_pause([&control](bool on) { on ? control.pause() : control.resume(); });
+        };
+        options.finished = [&] { watch->set_pause({}); };
+    }
+    const auto exit = run::run_interactive(*TRY(executor()), spec, options, ends);
     if (watch != nullptr && watch->refused()) return *watch->refused();
     if (!exit) return exit.error();
     return exit->status.code;

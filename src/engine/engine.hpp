@@ -174,6 +174,8 @@ public:
     [[nodiscard]] virtual const std::string& root() const = 0;
     // A blob of the state directory, to be read; not_found.
     virtual Result<sys::Fd> open_blob(const Digest& digest) = 0;
+    // So many bytes are about to be written below root() by others than the engine; see store::Space.
+    virtual Result<> charge_space(std::uint64_t bytes, std::string_view what) = 0;
     virtual Result<PruneResponse> prune(const PruneRequest& request) = 0;
     // Cache mounts of RUN, by their ids. A mount with a content to begin with (from=) is ID:CHAIN.
     struct CacheMountRow {

@@ -53,6 +53,9 @@ public:
     Result<std::vector<KeptRow>> why_kept() override;
     [[nodiscard]] const std::string& root() const override { return store_->root(); }
     Result<sys::Fd> open_blob(const Digest& digest) override { return store_->open_blob(digest); }
+    Result<> charge_space(std::uint64_t bytes, std::string_view what) override {
+        return store_->space().charge(bytes, what);
+    }
     Result<PruneResponse> prune(const PruneRequest& request) override;
     Result<std::vector<CacheMountRow>> cache_mounts() override;
     Result<> remove_cache_mount(const std::string& id, Stop stop) override;

@@ -240,6 +240,7 @@ private:
 
     Result<> write(Piece& piece, ParentCache& parents) {
         if (piece.size > 0) {
+            if (options_.before_write) TRY(options_.before_write(piece.size));
             return piece.file->write(parents, std::string_view(piece.message).substr(piece.begin, piece.size));
         }
         TRY(piece.file->complete(parents));

@@ -39,6 +39,8 @@ struct ReceiveOptions {
     // Given: the transfer is of metadata only. All entries are listed in the file kMetadataFile of dest (each as its
     // length, four bytes little-endian, and a Stat); made are those for which this says true, and their parents.
     std::function<bool(std::string_view path)> materialize;
+    // Asked before content is written; refuses by an error. By several threads at once.
+    std::function<Result<>(std::uint64_t bytes)> before_write;
     // Bytes received so far, now and then. Called by the receiving thread.
     std::function<void(std::uint64_t bytes)> progress;
     std::uint64_t max_entries = 20'000'000;

@@ -186,7 +186,7 @@ addEventListener("resize", () => show(shown));
 // The files that are seen as a tree, what is small put together.
 class FileTree {
 public:
-    explicit FileTree(const LayersReport& report) : report_(report), paths_(report.listings.paths) {
+    explicit FileTree(const LayersReport& report) : paths_(report.listings.paths) {
         bytes_.resize(paths_.size());
         layer_.resize(paths_.size());
         std::vector<std::uint64_t> largest(paths_.size());
@@ -243,7 +243,6 @@ private:
         json.end_array().end_array();
     }
 
-    const LayersReport& report_;
     const Paths& paths_;
     std::vector<std::uint64_t> bytes_;
     std::vector<std::uint32_t> layer_;

@@ -118,7 +118,18 @@ public:
         for (const auto& written : written_) places.push_back(written.draft.host_path());
         const auto watch = environment_.store.space().watch(parts_.description, std::move(places), stop);
         if (watch == nullptr) return executor.run(spec, streams, stop);
-        auto exit = executor.run(spec, streams, watch->stop());
+        run::ProcessSpec watched_spec = spec;
+        watched_spec.disk_watched = true;
+        run::Streams watched = streams;
+        watched.started = [&](run::Streams::Control& control) {
+            watch->set_pause([&control](bool on) { on ? control.pause() : control.resume(); });
+            if (streams.started) streams.started(control);
+        };
+        watched.finished = [&] {
+            watch->set_pause({});
+            if (streams.finished) streams.finished();
+        };
+        auto exit = executor.run(watched_spec, watched, watch->stop());
         if (const auto refused = watch->refused()) return *refused;
         return exit;
     }

@@ -285,6 +285,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     config.shares_processes = inputs.shares_processes;
     config.may_make_devices = inputs.guards_devices || sys::in_user_namespace();
     for (const std::string& file : inputs.cgroup_files) plan.add(InitVerb::join_cgroup, {file});
+    if (!inputs.thaw_file.empty()) plan.add(InitVerb::thaw_at_end, {inputs.thaw_file});
     if (inputs.network_fd >= 0) {
         sys::Fd network(::fcntl(inputs.network_fd, F_DUPFD_CLOEXEC, 3));
         if (!network.valid()) return fail_errno(errno, "duplicate descriptor");

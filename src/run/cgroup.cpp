@@ -129,7 +129,8 @@ CgroupTree CgroupTree::detect(std::string parent) {
         for (const auto& [controller, place] : {std::pair{"memory", &tree.memory_},
                                                 {"devices", &tree.devices_},
                                                 {"cpu", &tree.cpu_},
-                                                {"cpuset", &tree.cpuset_}}) {
+                                                {"cpuset", &tree.cpuset_},
+                                                {"freezer", &tree.freezer_}}) {
             if (has(controller)) *place = {mount.target, below(own_path(controller), mount.root)};
         }
     }
@@ -166,6 +167,10 @@ void CgroupTree::add_v2(Cgroup& cgroup, const std::string& relative, const Cgrou
         cgroup.memory_is_v2_ = true;
     }
     cgroup.cpu_dir_ = cgroup.cpuset_dir_ = path;
+    if (wishes.freezer && ::access((path + "/cgroup.freeze").c_str(), W_OK) == 0) {
+        cgroup.freezer_file_ = path + "/cgroup.freeze";
+        cgroup.freezer_is_v2_ = true;
+    }
     const sys::Fd dir(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (wishes.devices == DeviceRule::standard && dir.valid())
         cgroup.guards_devices_ = attach_device_filter(dir.get(), wishes.further_devices);
@@ -212,6 +217,10 @@ Cgroup CgroupTree::create(const std::string& parent, const std::string& name, co
         cgroup.cpuset_dir_ = add_v1(cgroup, cpuset_, relative);
         inherit_cpuset(cpuset_.mount + cpuset_.prefix, relative);
     }
+    if (wishes.freezer) {
+        const std::string path = add_v1(cgroup, freezer_, relative);
+        if (!path.empty()) cgroup.freezer_file_ = path + "/freezer.state";
+    }
     // On hybrid hosts the v2 hierarchy has nothing we lack.
     if (!v2_.mount.empty() && memory_.mount.empty()) add_v2(cgroup, relative, wishes);
     return cgroup;
@@ -220,7 +229,7 @@ Cgroup CgroupTree::create(const std::string& parent, const std::string& name, co
 void CgroupTree::sweep() const {
     std::string_view parent = parent_;
     while (parent.starts_with('/')) parent.remove_prefix(1);
-    for (const Place* place : {&v2_, &memory_, &devices_, &cpu_, &cpuset_}) {
+    for (const Place* place : {&v2_, &memory_, &devices_, &cpu_, &cpuset_, &freezer_}) {
         if (place->mount.empty()) continue;
         const std::string base = place->mount + place->prefix + "/" + std::string(parent);
         const sys::Fd dir(::open(base.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -231,6 +240,7 @@ void CgroupTree::sweep() const {
             // "PID-N": of a live owner it may be about to be used.
             const auto pid = parse_int(cut(entry.name, '-').first);
             if (pid && ::access(fmt::format("/proc/{}", *pid).c_str(), F_OK) != 0) {
+                if (place == &freezer_) write_file(base + "/" + entry.name + "/freezer.state", "THAWED");
                 ::unlinkat(dir.get(), entry.name.c_str(), AT_REMOVEDIR);
             }
         }
@@ -281,6 +291,26 @@ Result<> Cgroup::limit(const Resources& resources) const {
     if (!resources.cpuset_mems.empty())
         TRY(set_limit(cpuset_dir_, "the set of memory nodes", "cpuset.mems", resources.cpuset_mems));
     return {};
+}
+
+std::unique_ptr<Freezer> Cgroup::freezer() const {
+    return freezer_is_v2_ ? std::make_unique<Freezer>(freezer_file_, "1", "0")
+                          : std::make_unique<Freezer>(freezer_file_, "FROZEN", "THAWED");
+}
+
+void Freezer::freeze() {
+    auto ended = ended_.lock();
+    if (!*ended && !file_.empty()) write_file(file_, freeze_);
+}
+
+void Freezer::thaw() {
+    auto ended = ended_.lock();
+    if (!*ended && !file_.empty()) write_file(file_, thaw_);
+}
+
+void Freezer::end() {
+    thaw();
+    *ended_.lock() = true;
 }
 
 bool Cgroup::oom_killed() const {

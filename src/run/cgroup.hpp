@@ -3,11 +3,13 @@
 // https://docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/{memory,devices}.html
 #pragma once
 
+#include "base/guarded.hpp"
 #include "base/result.hpp"
 #include "run/device.hpp"
 #include "run/executor.hpp"
 #include "sys/fd.hpp"
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +22,26 @@ struct CgroupWishes {
     DeviceRule devices = DeviceRule::standard;
     std::span<const DeviceNode> further_devices;
     Resources resources;
+    bool freezer = false;
+};
+
+// Holds the processes of a cgroup up where they are. Any thread.
+class Freezer {
+public:
+    Freezer() = default;
+    // The file that takes the words; nothing happens when it is empty.
+    Freezer(std::string file, std::string_view freeze, std::string_view thaw)
+        : file_(std::move(file)), freeze_(freeze), thaw_(thaw) {}
+    void freeze();
+    void thaw();
+    // They go on, and are not held up again: frozen processes of v1 take not even SIGKILL.
+    void end();
+
+private:
+    std::string file_;
+    std::string freeze_;
+    std::string thaw_;
+    Guarded<bool> ended_;
 };
 
 // Owned by one step. The destructor removes the directories; the processes must have ended.
@@ -38,6 +60,9 @@ public:
     [[nodiscard]] Result<> limit(const Resources& resources) const;
     [[nodiscard]] bool oom_killed() const;
     [[nodiscard]] Usage usage() const;
+    [[nodiscard]] std::unique_ptr<Freezer> freezer() const;
+    // Of v1: what cooper-init thaws when cooper is gone. Empty where SIGKILL is enough.
+    [[nodiscard]] std::string thaw_file() const { return freezer_is_v2_ ? "" : freezer_file_; }
 
 private:
     friend class CgroupTree;
@@ -46,6 +71,8 @@ private:
     std::string memory_dir_;
     std::string cpu_dir_;
     std::string cpuset_dir_;
+    std::string freezer_file_;
+    bool freezer_is_v2_ = false;
     bool memory_is_v2_ = false;
     bool guards_devices_ = false;
 };
@@ -80,6 +107,7 @@ private:
     Place devices_;
     Place cpu_;
     Place cpuset_;
+    Place freezer_;
     std::string hybrid_mount_;
     std::string parent_;
 };

@@ -28,6 +28,10 @@ struct Streams {
     struct Control {
         virtual ~Control() = default;
         virtual void signal(int signal_number) = 0;
+        // Holds all of its processes up, without their notice; from any thread. Nothing happens when the spec did not
+        // ask for it or the host cannot. Who is stopped meanwhile ends all the same.
+        virtual void pause() = 0;
+        virtual void resume() = 0;
         virtual int tty_master() = 0;                           // -1 without tty; owned by the executor
         virtual const std::vector<PublishedPort>& ports() = 0;  // with the chosen host ports
     };

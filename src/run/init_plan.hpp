@@ -37,6 +37,7 @@ enum class InitVerb : char {
     change_dir = 'C',     // path
     console = 'S',        // path of the socket to listen on for the terminal
     join_cgroup = 'J',    // path of a cgroup.procs file the runtime shall write itself to
+    thaw_at_end = 'Z',    // path of a freezer.state file of cgroup v1
     runtime_log = 'L',    // path of the file in which the runtime explains its failures
     pid_file = 'I',       // path of the file with the container's first process
     execute = 'X',        // program, argv…

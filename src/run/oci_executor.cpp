@@ -142,7 +142,7 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     if (network && spec.security == SecurityMode::insecure) network->spoil();
     const DeviceRule devices = spec.security == SecurityMode::insecure ? DeviceRule::all : DeviceRule::standard;
     const Cgroup cgroup = cgroups_.create(spec.cgroup_parent, fmt::format("{}-{}", ::getpid(), number),
-                                          {devices, spec.devices, spec.resources});
+                                          {devices, spec.devices, spec.resources, spec.disk_watched});
     TRY(cgroup.limit(spec.resources));
 
     BundleInputs inputs{
@@ -151,6 +151,7 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     inputs.hosts = TRY(hosts(spec, network.get()));
     inputs.network_fd = network ? network->namespace_fd() : -1;
     inputs.cgroup_files = cgroup.procs_files();
+    inputs.thaw_file = cgroup.thaw_file();
     inputs.hybrid_mount = cgroups_.hybrid_mount();
     inputs.init_program = init_;
     inputs.emulators = &emulators_;
@@ -174,7 +175,8 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
             streams.output(stream, chunk);
         };
     }
-    Step step(watched, proxy.ports(), options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
+    const std::unique_ptr<Freezer> freezer = cgroup.freezer();
+    Step step(watched, proxy.ports(), *freezer, options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
     const Result<StepEnd> end = step.run(init_, bundle, spec, stop);
     auto failure = end ? runtime_failure(*end, spec, bundle.root(), refused) : std::nullopt;
     bundle.finish();

@@ -86,6 +86,7 @@ struct ProcessSpec {
     std::uint64_t shm_size_bytes = 0;  // 0 = 64 MiB
     std::string architecture;          // of the programs, as in platforms; empty = this machine's
     bool tty = false;
+    bool disk_watched = false;  // Control::pause will be asked for; large reservations of disk are refused
     StdinMode stdin_mode = StdinMode::empty;
     std::vector<PublishedPort> ports;  // isolated network only
 };

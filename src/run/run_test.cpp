@@ -1,5 +1,6 @@
 // Runs real containers with crun on a root made of a static busybox. Needs root; skips loudly without.
 #include "base/defer.hpp"
+#include "base/guarded.hpp"
 #include "run/etc_files.hpp"
 #include "run/fake_executor.hpp"
 #include "run/interactive.hpp"
@@ -16,6 +17,7 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
@@ -261,6 +263,54 @@ TEST_F(RunTest, SignalsReachTheProcess) {
     ASSERT_TRUE(exit.has_value()) << exit.error().to_string();
     EXPECT_EQ(exit->status.code, 3);
     EXPECT_EQ(out_, "ready\ngot\n");
+}
+
+TEST_F(RunTest, HeldUpProcessesDoNothingAndGoOn) {
+    ProcessSpec process = spec("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo $i; done; echo end");
+    process.disk_watched = true;
+    std::atomic<std::size_t> seen = 0;
+    Guarded<Streams::Control*> control;
+    Streams streams;
+    streams.output = [&](int, std::string_view chunk) {
+        out_ += chunk;
+        seen += chunk.size();
+    };
+    streams.started = [&](Streams::Control& given) {
+        given.pause();
+        *control.lock() = &given;
+        control.notify_all();
+    };
+    std::jthread other([&](const Stop& stop) {
+        auto given = control.lock();
+        if (!given.wait(stop, [&] { return *given != nullptr; })) return;
+        // What was under way when it was held up comes in time.
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+        const std::size_t before = seen;
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        if (executor_->describe().find("cgroup none") == std::string::npos) {
+            EXPECT_EQ(seen, before);
+        }
+        (*given)->resume();
+    });
+    const auto exit = executor_->run(process, streams, {});
+    ASSERT_TRUE(exit.has_value()) << exit.error().to_string();
+    EXPECT_TRUE(out_.ends_with("300\nend\n")) << out_;
+}
+
+TEST_F(RunTest, HeldUpProcessesAreEndedAllTheSame) {
+    ProcessSpec process = spec("echo ready; sleep 1000 & sleep 1000");
+    process.disk_watched = true;
+    StopSource source;
+    Streams::Control* control = nullptr;
+    Streams streams;
+    streams.started = [&control](Streams::Control& given) { control = &given; };
+    streams.output = [&](int, std::string_view) {
+        control->pause();
+        source.request_stop();
+    };
+    const auto exit = executor_->run(process, streams, source.get_token());
+    ASSERT_FALSE(exit.has_value());
+    EXPECT_TRUE(exit.error().is_cancelled());
 }
 
 TEST_F(RunTest, TerminalIsATerminal) {
@@ -565,6 +615,27 @@ TEST(Seccomp, LooksAtArguments) {
     EXPECT_EQ(call(135, 0xffffffff), SECCOMP_RET_ALLOW);
     EXPECT_EQ(call(135, 0x400000), SECCOMP_RET_ERRNO | EPERM);
     EXPECT_EQ(call(0x40000000, 0), SECCOMP_RET_ERRNO | ENOSYS);
+}
+
+TEST(Seccomp, LargeReservationsAreNotSupportedWhereTheDiskIsWatched) {
+    const auto free = seccomp_filter();
+    const auto watched = seccomp_filter(DiskUse::watched);
+    const auto reserve = [](const std::vector<sock_filter>& program, std::uint64_t mode, std::uint64_t length) {
+        const std::uint32_t decided =
+            decide(program, seccomp_data{285, AUDIT_ARCH_X86_64, 0, {3, mode, 0, length, 0, 0}});
+        EXPECT_EQ(decide(program, seccomp_data{324, AUDIT_ARCH_I386, 0,
+                                               {3, mode, 0, 0, length & 0xffffffffU, length >> 32U}}),
+                  decided);
+        return decided;
+    };
+    constexpr std::uint32_t kUnsupported = SECCOMP_RET_ERRNO | EOPNOTSUPP;
+    EXPECT_EQ(reserve(free, 0, std::uint64_t{1} << 40U), SECCOMP_RET_ALLOW);
+    EXPECT_EQ(reserve(watched, 0, kMaxReservedBytes - 1), SECCOMP_RET_ALLOW);
+    EXPECT_EQ(reserve(watched, 0, kMaxReservedBytes), kUnsupported);
+    EXPECT_EQ(reserve(watched, 1, kMaxReservedBytes), kUnsupported);
+    EXPECT_EQ(reserve(watched, 0, std::uint64_t{1} << 32U), kUnsupported);
+    EXPECT_EQ(reserve(watched, 3, std::uint64_t{1} << 40U), SECCOMP_RET_ALLOW);  // punches a hole
+    EXPECT_EQ(decide(watched, seccomp_data{1, AUDIT_ARCH_X86_64, 0, {}}), SECCOMP_RET_ALLOW);
 }
 #endif
 

@@ -264,7 +264,8 @@ std::string make_runtime_config(const RuntimeConfig& config) {
               {"linux", linux_of(config)}};
     if (!config.spec.hooks.empty() || config.emulators) root["hooks"] = hooks_of(config);
     if (config.spec.security == SecurityMode::sandbox && config.seccomp == SeccompForm::filter) {
-        root["annotations"] = {{"run.oci.seccomp_bpf_data", seccomp_filter_base64()}};
+        const DiskUse disk = config.spec.disk_watched ? DiskUse::watched : DiskUse::free;
+        root["annotations"] = {{"run.oci.seccomp_bpf_data", seccomp_filter_base64(disk)}};
     }
     // Arguments and environment are the user's bytes; JSON wants UTF-8, so others are replaced.
     return root.dump(-1, ' ', false, json::error_handler_t::replace);

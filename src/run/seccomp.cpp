@@ -24,6 +24,10 @@ constexpr std::array<std::uint32_t, 5> kPersonalities{0, 8, 0x20000, 0x20008, 0x
 constexpr std::array<std::uint32_t, 9> kDeniedFamilies{12, 19, 20, 23, 25, 34, 37, 38, 40};
 constexpr std::uint32_t kFamilies = 46;
 
+constexpr std::size_t argument_offset(std::size_t index) {
+    return offsetof(seccomp_data, args) + index * sizeof(std::uint64_t);  // the low word: little endian
+}
+
 // The calls that depend on an argument.
 struct Architecture {
     std::uint32_t audit;
@@ -31,12 +35,15 @@ struct Architecture {
     std::uint32_t clone;
     std::uint32_t socket;
     std::uint32_t personality;
+    std::uint32_t fallocate;
+    std::size_t length_offset;       // of fallocate's length in seccomp_data: its low word
+    std::size_t length_high_offset;  // and its high one
     bool has_x32;
 };
 constexpr std::uint32_t kClone3 = 435;  // on all
-[[maybe_unused]] constexpr Architecture kX86_64{AUDIT_ARCH_X86_64, &AllowedSyscall::x86_64, 56, 41, 135, true};
-[[maybe_unused]] constexpr Architecture kI386{AUDIT_ARCH_I386, &AllowedSyscall::i386, 120, 359, 136, false};
-[[maybe_unused]] constexpr Architecture kArm64{AUDIT_ARCH_AARCH64, &AllowedSyscall::arm64, 220, 198, 92, false};
+[[maybe_unused]] constexpr Architecture kX86_64{AUDIT_ARCH_X86_64, &AllowedSyscall::x86_64, 56, 41, 135, 285, argument_offset(3), argument_offset(3) + 4, true};
+[[maybe_unused]] constexpr Architecture kI386{AUDIT_ARCH_I386, &AllowedSyscall::i386, 120, 359, 136, 324, argument_offset(4), argument_offset(5), false};
+[[maybe_unused]] constexpr Architecture kArm64{AUDIT_ARCH_AARCH64, &AllowedSyscall::arm64, 220, 198, 92, 47, argument_offset(3), argument_offset(3) + 4, false};
 
 using Program = std::vector<sock_filter>;
 
@@ -97,11 +104,23 @@ std::vector<Segment> segments_of(const Architecture& architecture) {
     return merged;
 }
 
-constexpr std::size_t argument_offset(std::size_t index) {
-    return offsetof(seccomp_data, args) + index * sizeof(std::uint64_t);  // the low word: little endian
+// Programs fall back to writing, as on file systems that cannot reserve. Punching holes and the like stay.
+Program fallocate_rules(const Architecture& architecture) {
+    constexpr std::uint32_t kModesThatReserve = 1;  // 0 and FALLOC_FL_KEEP_SIZE
+    constexpr std::uint32_t kUnsupported = SECCOMP_RET_ERRNO | EOPNOTSUPP;
+    return {load(argument_offset(1)),
+            BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, ~kModesThatReserve, 0, 1),
+            give(kAllow),
+            load(architecture.length_high_offset),
+            skip_unless(BPF_JGE, 1, 1),
+            give(kUnsupported),
+            load(architecture.length_offset),
+            skip_unless(BPF_JGE, kMaxReservedBytes, 1),
+            give(kUnsupported),
+            give(kAllow)};
 }
 
-Program rules_of(const Architecture& architecture) {
+Program rules_of(const Architecture& architecture, DiskUse disk) {
     Program program{load(offsetof(seccomp_data, nr))};
     if (architecture.has_x32) {
         program.push_back(skip_unless(BPF_JGE, 0x40000000, 1));
@@ -119,12 +138,13 @@ Program rules_of(const Architecture& architecture) {
     for (const std::uint32_t family : kDeniedFamilies) when_equal(socket, family, {give(kDeny)});
     socket.push_back(give(kAllow));
     when_equal(program, architecture.socket, socket);
+    if (disk == DiskUse::watched) when_equal(program, architecture.fallocate, fallocate_rules(architecture));
     append(program, search(segments_of(architecture)));
     return program;
 }
 
-void add_architecture(Program& program, const Architecture& architecture) {
-    const Program rules = rules_of(architecture);
+void add_architecture(Program& program, const Architecture& architecture, DiskUse disk) {
+    const Program rules = rules_of(architecture, disk);
     program.push_back(skip_unless(BPF_JEQ, architecture.audit, 1));
     program.push_back(BPF_STMT(BPF_JMP | BPF_JA, 1));
     program.push_back(BPF_STMT(BPF_JMP | BPF_JA, static_cast<std::uint32_t>(rules.size())));
@@ -175,13 +195,13 @@ std::string make_json() {
 
 }  // namespace
 
-std::vector<sock_filter> seccomp_filter() {
+std::vector<sock_filter> seccomp_filter(DiskUse disk) {
     Program program{load(offsetof(seccomp_data, arch))};
 #if defined(__x86_64__)
-    add_architecture(program, kX86_64);
-    add_architecture(program, kI386);
+    add_architecture(program, kX86_64, disk);
+    add_architecture(program, kI386, disk);
 #elif defined(__aarch64__)
-    add_architecture(program, kArm64);
+    add_architecture(program, kArm64, disk);
 #else
     return {};
 #endif
@@ -189,12 +209,15 @@ std::vector<sock_filter> seccomp_filter() {
     return program;
 }
 
-const std::string& seccomp_filter_base64() {
-    static const std::string text = [] {
-        const Program program = seccomp_filter();
+const std::string& seccomp_filter_base64(DiskUse disk) {
+    const auto make = [](DiskUse use) {
+        const Program program = seccomp_filter(use);
         return base64({reinterpret_cast<const unsigned char*>(program.data()), program.size() * sizeof(sock_filter)});
-    }();
-    return text;
+    };
+    static const std::string free = make(DiskUse::free);
+    if (disk == DiskUse::free) return free;
+    static const std::string watched = make(DiskUse::watched);
+    return watched;
 }
 
 const std::string& seccomp_json() {

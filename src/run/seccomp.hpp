@@ -22,11 +22,16 @@ struct AllowedSyscall {
 };
 [[nodiscard]] std::span<const AllowedSyscall> allowed_syscalls();
 
+// watched: no more than kMaxReservedBytes of disk are reserved by one call (fallocate fails with EOPNOTSUPP), so that who
+// watches the disk sees what is written while it is written.
+enum class DiskUse : std::uint8_t { free, watched };
+constexpr std::uint32_t kMaxReservedBytes = 4U << 20U;
+
 // The filter for this machine's architecture (and its 32-bit sibling). Empty on architectures we have
 // no table for: the caller falls back to the JSON form.
-[[nodiscard]] std::vector<sock_filter> seccomp_filter();
-// seccomp_filter() as bytes in base64, for crun's annotation run.oci.seccomp_bpf_data. Made once.
-[[nodiscard]] const std::string& seccomp_filter_base64();
+[[nodiscard]] std::vector<sock_filter> seccomp_filter(DiskUse disk = DiskUse::free);
+// The same as bytes in base64, for crun's annotation run.oci.seccomp_bpf_data. Made once.
+[[nodiscard]] const std::string& seccomp_filter_base64(DiskUse disk = DiskUse::free);
 // The profile as linux.seccomp of the OCI runtime specification.
 [[nodiscard]] const std::string& seccomp_json();
 

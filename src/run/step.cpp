@@ -178,6 +178,7 @@ Result<> Step::pump(const Stop& stop) {
         }
         if (fds[2].revents != 0) {
             killed = true;
+            freezer_.end();
             if (processes_ == Processes::own) {
                 TRY(child_.signal(SIGKILL));
             } else {
@@ -200,6 +201,7 @@ Result<StepEnd> Step::run(const std::string& init_program, const Bundle& bundle,
     TRY(start(init_program, bundle, spec));
     const Result<> pumped = pump(stop);
     if (announced_ && streams_.finished) streams_.finished();
+    freezer_.end();
     const ExitStatus init = child_.kill_and_wait();
     if (!pumped) return pumped.error();
     if (!failure_.empty()) {

@@ -4,6 +4,7 @@
 #include "base/result.hpp"
 #include "base/stop.hpp"
 #include "run/bundle.hpp"
+#include "run/cgroup.hpp"
 #include "run/executor.hpp"
 #include "sys/process.hpp"
 
@@ -22,8 +23,8 @@ class Step final : private Streams::Control {
 public:
     // shared: in this program's process namespace.
     enum class Processes : std::uint8_t { own, shared };
-    Step(const Streams& streams, std::vector<PublishedPort> ports, Processes processes)
-        : streams_(streams), ports_(std::move(ports)), processes_(processes) {}
+    Step(const Streams& streams, std::vector<PublishedPort> ports, Freezer& freezer, Processes processes)
+        : streams_(streams), ports_(std::move(ports)), freezer_(freezer), processes_(processes) {}
 
     // Starts init_program with the bundle and pumps until everything has ended. When stopped, kills
     // all and returns cancelled, after the last process is gone.
@@ -36,6 +37,8 @@ private:
         int stream = 1;
     };
     void signal(int signal_number) override;
+    void pause() override { freezer_.freeze(); }
+    void resume() override { freezer_.thaw(); }
     int tty_master() override { return terminal_.get(); }
     const std::vector<PublishedPort>& ports() override { return ports_; }
 
@@ -49,6 +52,7 @@ private:
 
     const Streams& streams_;
     std::vector<PublishedPort> ports_;
+    Freezer& freezer_;
     Processes processes_;
     sys::Child child_;
     sys::Fd control_;

@@ -9,21 +9,31 @@
 #include <atomic>
 #include <cerrno>
 #include <fcntl.h>
+#include <sched.h>
 #include <set>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#include <utility>
 
 namespace cooper::store {
 
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
-constexpr auto kTick = std::chrono::milliseconds(4);
+constexpr auto kTick = std::chrono::milliseconds(4);           // of the keeper
 constexpr auto kLookAtLeast = std::chrono::milliseconds(200);  // between two measurements while somebody is watched
 constexpr int kShareOfTime = 4;  // between two measurements passes so often what one takes
+constexpr auto kTimeToGo = std::chrono::seconds(5);  // for the files of who was stopped
+constexpr auto kBetweenEvictions = std::chrono::milliseconds(200);
+// Of the guard: as long as the fastest writers need for the room there is.
+constexpr std::chrono::nanoseconds kShortestTick = std::chrono::milliseconds(1);
+constexpr std::chrono::nanoseconds kLongestTick = std::chrono::milliseconds(50);
+constexpr auto kLongestLook = std::chrono::milliseconds(5);
+constexpr int kShareOfLooks = 8;
+constexpr std::uint64_t kFastestBytesPerNs = 4;
 
 }  // namespace
 
@@ -81,15 +91,15 @@ Result<> Space::set_limit(Limit limit) {
     if (!dir_.valid()) return fail_errno(errno, root_);
     limit_ = std::move(limit);
     TRY(measure(limit_.measure));
-    thread_ = std::jthread([this](const Stop& stop) { look_after(stop); });
+    guard_ = std::jthread([this](const Stop& stop) { guard(stop); });
+    keeper_ = std::jthread([this](const Stop& stop) { keep(stop); });
     return {};
 }
 
 void Space::remove_limit() {
-    if (thread_.joinable()) {
-        thread_.request_stop();
-        watches_.notify_all();
-        thread_.join();
+    for (std::jthread* thread : {&guard_, &keeper_}) {
+        thread->request_stop();
+        if (thread->joinable()) thread->join();
     }
     limit_ = Limit{};
 }
@@ -112,6 +122,8 @@ std::uint64_t Space::free_bytes() const {
 
 Result<std::uint64_t> Space::measure(const std::function<Result<std::uint64_t>()>& how) {
     Measured measured{.at = SteadyClock::now(), .free_bytes = free_bytes(), .charged = page_->charged.load()};
+    for (auto watches = watches_.lock(); Watch * watch : *watches)
+        watch->seen_.at_measure = watch->seen_.bytes = watch->bytes();
     measured.used = TRY(how());
     measured.took = SteadyClock::now() - measured.at;
     // What was charged meanwhile may have been seen already: counted twice rather than not at all.
@@ -166,7 +178,28 @@ Space::Watch::Watch(Space& space, std::string what, std::vector<std::string> pla
       places_(std::move(places)),
       outer_(outer, [this] { source_.request_stop(); }) {}
 
-Space::Watch::~Watch() { std::erase(*space_.watches_.lock(), this); }
+Space::Watch::~Watch() {
+    if (refused()) space_.leaving_.lock()->push_back({std::move(places_), SteadyClock::now() + kTimeToGo});
+    std::erase(*space_.watches_.lock(), this);
+    space_.watches_.notify_all();
+}
+
+std::uint64_t Space::Watch::bytes() const {
+    std::uint64_t bytes = 0;
+    for (const auto& place : places_) bytes += disk_bytes(place);
+    return bytes;
+}
+
+void Space::Watch::set_pause(std::function<void(bool)> pause) {
+    auto state = pause_.lock();
+    state->set = std::move(pause);
+    if (state->set && state->on) state->set(true);
+}
+
+void Space::Watch::pause(bool on) {
+    auto state = pause_.lock();
+    if (std::exchange(state->on, on) != on && state->set) state->set(on);
+}
 
 std::optional<Error> Space::Watch::refused() const { return *error_.lock(); }
 
@@ -180,67 +213,139 @@ std::unique_ptr<Space::Watch> Space::watch(std::string what, std::vector<std::st
         static_cast<void>(measure(limit_.measure));
     }
     auto watch = std::unique_ptr<Watch>(new Watch(*this, std::move(what), std::move(places), outer));
-    watches_.lock()->push_back(watch.get());
+    {
+        auto watches = watches_.lock();
+        if (paused_) watch->pause(true);
+        watches->push_back(watch.get());
+    }
     watches_.notify_all();
     return watch;
 }
 
-void Space::look_after(const Stop& stop) noexcept {
-    // Steps that fill the disk fill the processor, too. Only root may.
-    static_cast<void>(::setpriority(PRIO_PROCESS, 0, -10));
+// The guard. It must be on time when steps take all of the processor: only root may, others do what they can.
+void Space::guard(const Stop& stop) noexcept {
+    const sched_param first{.sched_priority = 1};
+    if (::sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &first) != 0)
+        static_cast<void>(::setpriority(PRIO_PROCESS, 0, -10));
     while (!stop.stop_requested()) {
+        auto pause = kShortestTick;
         {
             auto watches = watches_.lock();
-            if (!watches.wait(stop, [&] { return !watches->empty(); })) return;
+            if (!watches.wait(stop, [&] { return !watches->empty() && !paused_; })) return;
         }
-        look();
+        const std::uint64_t most = most_used();
+        if (most > limit()) {
+            pause_all(true);
+        } else {
+            pause = std::clamp<std::chrono::nanoseconds>(std::chrono::nanoseconds((limit() - most) / kFastestBytesPerNs),
+                                                         kShortestTick, kLongestTick);
+        }
         auto watches = watches_.lock();
-        watches.wait_for(stop, kTick, [] { return false; });
+        watches.wait_for(stop, pause, [] { return false; });
     }
 }
 
-// One question to the file system each time; files are looked at when the answer may mean too much, or now and then.
-void Space::look() noexcept {
-    static constexpr auto kPause = std::chrono::milliseconds(200);
-    thread_local SteadyClock::time_point evicted_at;  // of the one thread that looks
+std::uint64_t Space::most_used() {
     const Measured last = *measured_.lock();
-    const auto since = SteadyClock::now() - last.at;
     const std::uint64_t free = free_bytes();
     const std::uint64_t written = last.free_bytes > free ? last.free_bytes - free : 0;
-    const std::uint64_t charged = page_->charged.load() - last.charged;
-    const std::uint64_t most = last.used + std::max(written, charged);
+    std::uint64_t seen = page_->charged.load() - last.charged;
+    for (auto watches = watches_.lock(); Watch * watch : *watches) {
+        auto& look = watch->seen_;
+        const auto now = SteadyClock::now();
+        // Those of many files are left to whole measurements.
+        if (look.took < kLongestLook && now - look.at > look.took * kShareOfLooks) {
+            look.bytes = watch->bytes();
+            look.at = SteadyClock::now();
+            look.took = look.at - now;
+        }
+        if (look.bytes > look.at_measure) seen += look.bytes - look.at_measure;
+    }
+    return last.used + std::max(written, seen);
+}
+
+void Space::pause_all(bool on) {
+    auto watches = watches_.lock();
+    paused_ = on;
+    for (Watch* watch : *watches) watch->pause(on);
+    watches_.notify_all();
+}
+
+// The keeper.
+void Space::keep(const Stop& stop) noexcept {
+    static_cast<void>(::setpriority(PRIO_PROCESS, 0, -10));
+    while (true) {
+        {
+            auto watches = watches_.lock();
+            if (!watches.wait(stop, [&] { return !watches->empty(); })) break;
+            watches.wait_for(stop, kTick, [&] { return paused_.load(); });
+        }
+        if (stop.stop_requested()) break;
+        if (!paused_) {
+            keep_ahead();
+        } else if (settle()) {
+            pause_all(false);
+        }
+    }
+    if (paused_) pause_all(false);
+}
+
+void Space::keep_ahead() noexcept {
+    const Measured last = *measured_.lock();
+    const auto since = SteadyClock::now() - last.at;
     const std::uint64_t margin = margin_of(limit_.max_bytes);
-    const bool is_urgent = most > limit() + margin / 2;
-    const bool is_near = most + margin > limit();
-    if (!is_urgent && since < (is_near ? last.took * kShareOfTime : SteadyClock::duration(kLookAtLeast))) return;
+    const bool is_near = most_used() + margin > limit();
+    if (since < (is_near ? last.took * kShareOfTime : SteadyClock::duration(kLookAtLeast))) return;
     const auto now = measure(limit_.measure);
     if (!now) {
         log::warn("the state directory cannot be measured", {{"error", now.error().to_string()}});
         return;
     }
-    // Room is made before it is needed: what writes fast does not wait for it.
-    if (*now + margin > limit() && *now <= limit() && SteadyClock::now() - evicted_at > kPause) {
-        evicted_at = SteadyClock::now();
-        if (const auto evicted = limit_.evict(*now + margin - limit()); !evicted)
-            log::warn("no cache can be removed", {{"error", evicted.error().to_string()}});
+    if (*now + margin <= limit() || SteadyClock::now() - evicted_at_ < kBetweenEvictions) return;
+    evicted_at_ = SteadyClock::now();
+    if (const auto evicted = limit_.evict(*now + margin - limit()); !evicted)
+        log::warn("no cache can be removed", {{"error", evicted.error().to_string()}});
+}
+
+bool Space::settle() noexcept {
+    const std::uint64_t free_before = free_bytes();
+    const auto now = measure(limit_.measure);
+    if (!now) {
+        log::warn("the state directory cannot be measured", {{"error", now.error().to_string()}});
+        return true;
     }
-    if (*now <= limit()) return;
-    if (*now > limit() + margin / 2) stop_largest();
+    if (*now <= limit()) return true;
+    // Somebody who cannot be held up, or is within one long call to the kernel.
+    const std::uint64_t margin = margin_of(limit_.max_bytes);
+    const bool goes_on = free_bytes() + margin / 8 < free_before;
+    const bool all_pause = std::ranges::all_of(*watches_.lock(), [](Watch* watch) { return watch->can_pause(); });
+    if ((goes_on || !all_pause) && *now > limit() + margin / 2) stop_largest();
     const auto fits = make_room(0);
     if (!fits) log::warn("no cache can be removed", {{"error", fits.error().to_string()}});
-    if (!fits || !*fits) stop_largest();
+    if (fits && *fits) return true;
+    stop_largest();
+    // The others wait until its files are gone.
+    return watches_.lock()->empty();
+}
+
+std::uint64_t Space::leaving_bytes() {
+    auto leaving = leaving_.lock();
+    std::erase_if(*leaving, [](const Leaving& one) { return one.until < SteadyClock::now(); });
+    std::uint64_t bytes = 0;
+    for (const auto& one : *leaving)
+        for (const auto& place : one.places) bytes += disk_bytes(place);
+    return bytes;
 }
 
 // Who wrote the most goes, unless what those write that are going already is enough.
 void Space::stop_largest() {
     const std::uint64_t used = this->used();
+    std::uint64_t going = leaving_bytes();
     auto watches = watches_.lock();
-    std::uint64_t going = 0;
     Watch* largest = nullptr;
     std::uint64_t most = 0;
     for (Watch* watch : *watches) {
-        std::uint64_t bytes = 0;
-        for (const auto& place : watch->places_) bytes += disk_bytes(place);
+        const std::uint64_t bytes = watch->bytes();
         if (watch->source_.stop_requested()) {
             going += bytes;
         } else if (largest == nullptr || bytes > most) {

@@ -3,8 +3,11 @@
 // what each of them is about to write is added up in one page of memory, the file "space".
 //
 // Two kinds of writers. Those in this process ask before they write (charge). What steps write nobody can ask for:
-// it is watched (watch), and a step is stopped when it would not fit. So that it is stopped in time, writers are
-// refused before the cap is reached: margin_of() says how long before.
+// it is watched (watch). When it would not fit, steps are held up while room is made, and one is stopped when none can
+// be made. So that this is in time, writers are refused before the cap is reached: margin_of() says how long before.
+//
+// Two threads: the guard asks the file system every few milliseconds how much is free, and holds steps up; the keeper
+// measures, removes cache and decides who goes.
 //
 // Without a limit nothing is measured, charged or watched. Any thread.
 #pragma once
@@ -14,6 +17,7 @@
 #include "base/stop.hpp"
 #include "sys/fd.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -72,6 +76,9 @@ public:
         [[nodiscard]] Stop stop() const { return source_.get_token(); }
         // Why it was stopped, when it was for want of room.
         [[nodiscard]] std::optional<Error> refused() const;
+        // How the writer is held up (true) and goes on (false); called by other threads, one at a time. Not any more
+        // when this has returned with something else, an empty one for instance.
+        void set_pause(std::function<void(bool)> pause);
 
     private:
         friend class Space;
@@ -82,6 +89,22 @@ public:
         std::stop_source source_;
         std::stop_callback<std::function<void()>> outer_;
         mutable Guarded<std::optional<Error>> error_;
+        struct Pause {
+            std::function<void(bool)> set;
+            bool on = false;
+        };
+        Guarded<Pause> pause_;
+        void pause(bool on);
+        [[nodiscard]] bool can_pause() { return pause_.lock()->set != nullptr; }
+        [[nodiscard]] std::uint64_t bytes() const;
+        // What it has written, guarded by the list of all.
+        struct Seen {
+            std::uint64_t at_measure = 0;
+            std::uint64_t bytes = 0;
+            std::chrono::steady_clock::time_point at;
+            std::chrono::steady_clock::duration took{};
+        };
+        Seen seen_;
     };
     // places: host paths of directories that it writes to. nullptr when there is no limit.
     std::unique_ptr<Watch> watch(std::string what, std::vector<std::string> places, const Stop& outer);
@@ -102,18 +125,36 @@ private:
     [[nodiscard]] std::uint64_t used() const;
     [[nodiscard]] std::uint64_t free_bytes() const;
     [[nodiscard]] Error refusal(std::string_view what, std::uint64_t bytes) const;
-    void look_after(const Stop& stop) noexcept;
-    void look() noexcept;
+    void guard(const Stop& stop) noexcept;
+    void keep(const Stop& stop) noexcept;
+    // At most so much is taken, by what the file system says and by what was seen of those who are watched: others
+    // who remove files from the same file system meanwhile hide what is written.
+    [[nodiscard]] std::uint64_t most_used();
+    void pause_all(bool on);
+    // Room is made before it is needed.
+    void keep_ahead() noexcept;
+    // With everybody held up; true when they may go on.
+    bool settle() noexcept;
     void stop_largest();
+    [[nodiscard]] std::uint64_t leaving_bytes();
 
     std::string root_;
     Limit limit_;
     sys::Fd dir_;
     Page* page_ = nullptr;
-    Guarded<Measured> measured_;
+    mutable Guarded<Measured> measured_;
     std::mutex making_room_;
     Guarded<std::list<Watch*>> watches_;
-    std::jthread thread_;
+    // What writers that were stopped have left, until it is gone or was given time enough to go.
+    struct Leaving {
+        std::vector<std::string> places;
+        std::chrono::steady_clock::time_point until;
+    };
+    Guarded<std::list<Leaving>> leaving_;
+    std::atomic<bool> paused_ = false;
+    std::chrono::steady_clock::time_point evicted_at_;  // of the keeper
+    std::jthread guard_;
+    std::jthread keeper_;
 };
 
 }  // namespace cooper::store

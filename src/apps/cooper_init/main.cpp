@@ -45,6 +45,7 @@ void send_text(char letter, const std::string& text) {
 
 struct State {
     std::vector<std::string> cgroups;
+    std::string freezer;
     std::string log_path;
     std::string pid_path;
     std::vector<std::string> command;
@@ -148,6 +149,9 @@ void carry_out(const InitRecord& record, State& state) {
             break;
         case InitVerb::join_cgroup:
             state.cgroups.push_back(at(0));
+            break;
+        case InitVerb::thaw_at_end:
+            state.freezer = at(0);
             break;
         case InitVerb::runtime_log:
             state.log_path = at(0);
@@ -339,6 +343,14 @@ void watch(State& state, int signals) {
     }
 }
 
+// Frozen processes of cgroup v1 take not even SIGKILL, and a namespace does not end before they have.
+void thaw(const State& state) {
+    const int fd = ::open(state.freezer.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    static_cast<void>(!::write(fd, "THAWED", 6));
+    ::close(fd);
+}
+
 // Without a process namespace nobody but we end what the step has left: level by level, as each becomes ours.
 void end_descendants() {
     while (true) {
@@ -428,6 +440,7 @@ int main(int argc, char** argv) {
     start_runtime(state);
     send_text(cooper::run::kStarted, "");
     watch(state, signals);
+    thaw(state);
     if (shared) end_descendants();
     return 0;
 }
