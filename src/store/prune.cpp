@@ -605,9 +605,11 @@ Result<std::string> Store::describe_space() {
             cache += record.usage.size_bytes;
         }
     }
-    return fmt::format("images hold {}, builds that run hold {} and are writing {}, cache mounts {}, other cache {}",
+    const std::uint64_t sent = disk_bytes(root_ + "/locals");  // to a daemon
+    return fmt::format("images hold {}, builds that run hold {} and are writing {}, cache mounts {}, other cache {}{}",
                        human_size(images), human_size(builds), human_size(disk_bytes(root_ + "/tmp")),
-                       human_size(mounts), human_size(cache));
+                       human_size(mounts), human_size(cache),
+                       sent > 0 ? fmt::format(", files that clients sent {}", human_size(sent)) : "");
 }
 
 Result<> Store::limit_space(std::uint64_t max_bytes) {
