@@ -101,9 +101,8 @@ Result<std::unique_ptr<Server>> Server::start(ServerOptions options) {
     if (chosen.gc) parts.worker.gc = chosen.gc_policies;
     if (chosen.gc && chosen.gc_policies.empty()) parts.worker.gc = {default_policy(chosen.root, config.gc)};
     parts.slots = TRY(LocalSlots::open(chosen.root, {}));
-    parts.slots->set_charge([&engine = *parts.engine](std::uint64_t bytes) {
-        return engine.charge_space(bytes, "files of a client");
-    });
+    parts.slots->set_charge(
+        [&engine = *parts.engine](std::uint64_t bytes) { return engine.charge_space(bytes, "files of a client"); });
     parts.sessions = std::make_unique<Sessions>(*parts.slots, SessionsOptions{.scratch_dir = folder});
     parts.history = TRY(History::open(chosen.root + "/history", parts.clock, chosen.history));
     parts.hub = std::make_unique<ProgressHub>(folder, parts.clock, chosen.log_limits);

@@ -28,7 +28,7 @@ struct BundleInputs {
     std::string hosts;
     int network_fd = -1;  // -1 = the host's
     std::vector<std::string> cgroup_files;
-    std::string thaw_file;  // see Cgroup::thaw_file
+    std::string thaw_file;     // see Cgroup::thaw_file
     std::string hybrid_mount;  // hidden from the runtime when not empty
     bool cgroup_mount = true;
     bool guards_devices = true;

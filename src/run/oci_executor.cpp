@@ -176,7 +176,8 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
         };
     }
     const std::unique_ptr<Freezer> freezer = cgroup.freezer();
-    Step step(watched, proxy.ports(), *freezer, options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
+    Step step(watched, proxy.ports(), *freezer,
+              options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
     const Result<StepEnd> end = step.run(init_, bundle, spec, stop);
     auto failure = end ? runtime_failure(*end, spec, bundle.root(), refused) : std::nullopt;
     bundle.finish();

@@ -623,8 +623,8 @@ TEST(Seccomp, LargeReservationsAreNotSupportedWhereTheDiskIsWatched) {
     const auto reserve = [](const std::vector<sock_filter>& program, std::uint64_t mode, std::uint64_t length) {
         const std::uint32_t decided =
             decide(program, seccomp_data{285, AUDIT_ARCH_X86_64, 0, {3, mode, 0, length, 0, 0}});
-        EXPECT_EQ(decide(program, seccomp_data{324, AUDIT_ARCH_I386, 0,
-                                               {3, mode, 0, 0, length & 0xffffffffU, length >> 32U}}),
+        EXPECT_EQ(decide(program,
+                         seccomp_data{324, AUDIT_ARCH_I386, 0, {3, mode, 0, 0, length & 0xffffffffU, length >> 32U}}),
                   decided);
         return decided;
     };

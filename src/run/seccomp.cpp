@@ -41,9 +41,12 @@ struct Architecture {
     bool has_x32;
 };
 constexpr std::uint32_t kClone3 = 435;  // on all
-[[maybe_unused]] constexpr Architecture kX86_64{AUDIT_ARCH_X86_64, &AllowedSyscall::x86_64, 56, 41, 135, 285, argument_offset(3), argument_offset(3) + 4, true};
-[[maybe_unused]] constexpr Architecture kI386{AUDIT_ARCH_I386, &AllowedSyscall::i386, 120, 359, 136, 324, argument_offset(4), argument_offset(5), false};
-[[maybe_unused]] constexpr Architecture kArm64{AUDIT_ARCH_AARCH64, &AllowedSyscall::arm64, 220, 198, 92, 47, argument_offset(3), argument_offset(3) + 4, false};
+[[maybe_unused]] constexpr Architecture kX86_64{AUDIT_ARCH_X86_64,  &AllowedSyscall::x86_64, 56,  41, 135, 285,
+                                                argument_offset(3), argument_offset(3) + 4,  true};
+[[maybe_unused]] constexpr Architecture kI386{AUDIT_ARCH_I386,    &AllowedSyscall::i386, 120,  359, 136, 324,
+                                              argument_offset(4), argument_offset(5),    false};
+[[maybe_unused]] constexpr Architecture kArm64{AUDIT_ARCH_AARCH64, &AllowedSyscall::arm64, 220,  198, 92, 47,
+                                               argument_offset(3), argument_offset(3) + 4, false};
 
 using Program = std::vector<sock_filter>;
 

@@ -22,8 +22,8 @@ struct AllowedSyscall {
 };
 [[nodiscard]] std::span<const AllowedSyscall> allowed_syscalls();
 
-// watched: no more than kMaxReservedBytes of disk are reserved by one call (fallocate fails with EOPNOTSUPP), so that who
-// watches the disk sees what is written while it is written.
+// watched: no more than kMaxReservedBytes of disk are reserved by one call (fallocate fails with EOPNOTSUPP), so that
+// who watches the disk sees what is written while it is written.
 enum class DiskUse : std::uint8_t { free, watched };
 constexpr std::uint32_t kMaxReservedBytes = 4U << 20U;
 

@@ -25,7 +25,7 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 constexpr auto kTick = std::chrono::milliseconds(4);           // of the keeper
 constexpr auto kLookAtLeast = std::chrono::milliseconds(200);  // between two measurements while somebody is watched
-constexpr int kShareOfTime = 4;  // between two measurements passes so often what one takes
+constexpr int kShareOfTime = 4;                      // between two measurements passes so often what one takes
 constexpr auto kTimeToGo = std::chrono::seconds(5);  // for the files of who was stopped
 constexpr auto kBetweenEvictions = std::chrono::milliseconds(200);
 // Of the guard: as long as the fastest writers need for the room there is.
@@ -237,8 +237,8 @@ void Space::guard(const Stop& stop) noexcept {
         if (most > limit()) {
             pause_all(true);
         } else {
-            pause = std::clamp<std::chrono::nanoseconds>(std::chrono::nanoseconds((limit() - most) / kFastestBytesPerNs),
-                                                         kShortestTick, kLongestTick);
+            pause = std::clamp<std::chrono::nanoseconds>(
+                std::chrono::nanoseconds((limit() - most) / kFastestBytesPerNs), kShortestTick, kLongestTick);
         }
         auto watches = watches_.lock();
         watches.wait_for(stop, pause, [] { return false; });
