@@ -2,6 +2,7 @@
 
 #include "base/text.hpp"
 #include "buildctl/log_tails.hpp"
+#include "client/call_peer.hpp"
 #include "codec/base64.hpp"
 #include "codec/go_json.hpp"
 #include "codec/sha256.hpp"
@@ -205,6 +206,8 @@ Result<Job> to_job(const BuildRequest& request) {
     if (wish != request.build_args.end() && is_true(wish->second)) TRY(add_cache_export(job, {"inline", {}}));
     return job;
 }
+
+handover::DialGrpc DaemonBuilder::dialer() { return client::dial_socket; }
 
 Result<engine::BuildResponse> DaemonBuilder::build(const cli::RemoteAddress& address, const BuildRequest& request,
                                                    ProgressSink& progress, const Stop& stop) {

@@ -11,6 +11,7 @@ class DaemonBuilder final : public cli::RemoteBuilder {
 public:
     Result<engine::BuildResponse> build(const cli::RemoteAddress& address, const engine::BuildRequest& request,
                                         ProgressSink& progress, const Stop& stop) override;
+    handover::DialGrpc dialer() override;
 };
 
 [[nodiscard]] Result<Job> to_job(const engine::BuildRequest& request);

@@ -22,6 +22,7 @@ namespace cooper::cli {
 namespace {
 
 constexpr std::string_view kAllStages = "*";
+constexpr std::string_view kStore = "store";
 
 struct BuildFlags {
     std::vector<std::string> tags, build_args, labels, secrets, ssh, contexts, add_hosts, outputs, allow, ulimits,
@@ -32,10 +33,11 @@ struct BuildFlags {
                                                   shm_size, cgroup_parent, memory, memory_swap, max_size;
     std::map<std::string, std::string> limits;  // by their frontend options
     bool squash_waste = false, verify_reproducible = false, offline = false, frozen = false, no_cache = false,
-         pull = false, push = false, load = false, quiet = false, ignored = false;
+         pull = false, push = false, quiet = false, ignored = false;
     std::size_t jobs = 0;
     std::string provenance, sbom;
     std::vector<std::string> attests;
+    std::string load;  // empty = not given, kStore without a value
     std::string call = "build";
     bool check = false;
     std::string expect_cached;  // empty = not given, kAllStages without a value
@@ -162,6 +164,8 @@ Result<> set_size(const BuildFlags& flags, engine::BuildRequest& request) {
     return {};
 }
 
+bool hands_over(const BuildFlags& flags) { return !flags.load.empty() && flags.load != kStore; }
+
 Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     engine::BuildRequest request;
     request.target = flags.target;
@@ -234,7 +238,14 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
             request.exports.push_back({"image", {{"push", "true"}}, ""});
         }
     }
-    if (flags.load && request.exports.empty()) request.exports.push_back({"image", {}, ""});
+    if (hands_over(flags)) {
+        if (flags.load != "docker" && flags.load != "podman" && flags.load != "containerd")
+            return bad_input("--load={}: want docker, podman or containerd", quoted(flags.load));
+        const bool kept = std::ranges::any_of(request.exports, [](const auto& e) { return e.type == "image"; });
+        if (!kept && request.tags.empty()) request.exports.push_back({"image", {}, ""});
+    } else if (!flags.load.empty() && request.exports.empty()) {
+        request.exports.push_back({"image", {}, ""});
+    }
     TRY(set_size(flags, request));
     return request;
 }
@@ -317,6 +328,9 @@ Result<int> build(const BuildFlags& flags, Session& session) {
     TRY(set_lock(flags, request));
     std::string mode = flags.progress;
     if (const char* env = std::getenv("BUILDKIT_PROGRESS"); mode.empty() && env != nullptr) mode = env;
+    if (hands_over(flags) && !session.global.builder.empty())
+        return bad_input("--load={} hands over what is built here, not by a --builder", flags.load)
+            .with_hint(fmt::format("pipe it: -o type=docker,dest=- … | {} load", flags.load));
     const ProgressMode progress = flags.quiet ? ProgressMode::quiet : TRY(parse_progress_mode(mode));
     if (!call.request.empty()) return answer(flags, call, std::move(request), progress, session);
     if (flags.verify_reproducible) {
@@ -342,6 +356,16 @@ Result<int> build(const BuildFlags& flags, Session& session) {
     const std::string id = response.image_id ? response.image_id->to_string() : "";
     if (!flags.iidfile.empty()) TRY(write_file(flags.iidfile, id));
     if (!flags.metadata_file.empty()) TRY(write_file(flags.metadata_file, metadata_json(response)));
+    if (hands_over(flags)) {
+        const auto engine = TRY(open());
+        engine::Engine::HandOverRequest handing;
+        handing.names = flags.tags.empty() ? std::vector{id} : flags.tags;
+        handing.to = flags.load;
+        if (session.remote != nullptr) handing.dial = session.remote->dialer();
+        for (const auto& row : TRY(engine->hand_over_images(handing, session.stop))) {
+            if (progress != ProgressMode::quiet) fmt::print(stderr, "{}", hand_over_line(row));
+        }
+    }
     if (progress == ProgressMode::quiet && !id.empty()) fmt::print("{}\n", id);
     return 0;
 }
@@ -353,6 +377,7 @@ public:
     std::string make_option_name(const CLI::Option* option, bool positional) const override {
         std::string name = CLI::Formatter::make_option_name(option, positional);
         if (const auto at = name.find("{*}"); at != std::string::npos) name.replace(at, 3, "[=STAGE,…]");
+        if (const auto at = name.find("{store}"); at != std::string::npos) name.replace(at, 7, "[=ENGINE]");
         return name;
     }
 };
@@ -379,7 +404,9 @@ Action setup_build(CLI::App& app) {
     app.add_flag("--squash-waste", flags->squash_waste,
                  "Store nothing twice and nothing in vain above the base image; the files are the same");
     app.add_flag("--push", flags->push, "Push the image: short for -o type=registry");
-    app.add_flag("--load", flags->load, "Keep the image in cooper's store (what -t does by itself)");
+    // The value in braces is that of the flag alone, kStore.
+    app.add_flag("--load{store}", flags->load,
+                 "Hand the image over to docker, podman or containerd; alone: keep it here, what -t does by itself");
     app.add_option("--platform", flags->platforms, "Platform of the result [this machine's]")
         ->type_name("OS/ARCH")
         ->allow_extra_args(false);

@@ -146,6 +146,13 @@ bool names_daemon(const std::vector<char*>& words) {
     });
 }
 
+// Whether images go into containerd, whose API is gRPC: another program must then do it.
+bool names_containerd(const std::string& command, const std::vector<char*>& words) {
+    const std::string_view flag = command == "save" ? "--containerd" : command == "build" ? "--load=containerd" : "";
+    return !flag.empty() &&
+           std::any_of(words.begin() + 1, words.end(), [&](const char* word) { return word == flag; });
+}
+
 // A state directory that is named is looked into, whatever daemon there may be.
 bool names_root(const std::vector<char*>& words) {
     const char* root = std::getenv("COOPER_ROOT");
@@ -288,7 +295,7 @@ int main(int argc, char** argv, RemoteBuilder* remote) {
         return 1;
     }
     const bool at_daemon = name == "build" && names_daemon(words);
-    if (at_daemon && remote == nullptr) {
+    if ((at_daemon || names_containerd(name, words)) && remote == nullptr) {
         print_error(become_client("cooper", std::vector<char*>(argv, argv + argc)));
         return 1;
     }

@@ -86,6 +86,9 @@ public:
 };
 [[nodiscard]] std::unique_ptr<Display> make_display(ProgressMode mode);
 
+// What an image handed over came to, as a line.
+[[nodiscard]] std::string hand_over_line(const engine::Engine::HandOverRow& row);
+
 // Table with aligned columns on standard output.
 void print_table(const std::vector<std::vector<std::string>>& rows);
 // "3 minutes ago"

@@ -16,8 +16,9 @@ namespace {
 
 struct Names {
     std::vector<std::string> names;
-    std::string first, second, file, progress, platform, format;
-    bool force = false, quiet = false, all = false, full = false, docker = false, attestations = false;
+    std::string first, second, file, progress, platform, format, address, name_space;
+    bool force = false, quiet = false, all = false, full = false, attestations = false;
+    bool docker = false, podman = false, containerd = false;
 };
 
 // REPOSITORY and TAG of a stored name.
@@ -130,20 +131,55 @@ Action setup_push(CLI::App& app) {
     };
 }
 
+}  // namespace
+
+std::string hand_over_line(const engine::Engine::HandOverRow& row) {
+    return fmt::format("{}: {} of {} layers were there, {} bytes sent\n", row.name, row.layers - row.layers_sent,
+                       row.layers, row.bytes_sent);
+}
+
+namespace {
+
+// nullopt: as a tar.
+Result<std::optional<engine::Engine::HandOverRequest>> hand_over_request(const Names& flags,
+                                                                         const Session& session) {
+    engine::Engine::HandOverRequest request;
+    request.names = flags.names;
+    request.address = flags.address;
+    request.name_space = flags.name_space;
+    if (session.remote != nullptr) request.dial = session.remote->dialer();
+    int given = 0;
+    for (const auto& [flag, to] :
+         {std::pair(flags.docker, "docker"), {flags.podman, "podman"}, {flags.containerd, "containerd"}}) {
+        if (!flag) continue;
+        request.to = to;
+        given++;
+    }
+    if (given > 1) return bad_input("--docker, --podman and --containerd exclude each other");
+    if (given == 1 && !flags.file.empty()) return bad_input("--{} and --output exclude each other", request.to);
+    if (given == 0 && !(flags.address + flags.name_space).empty())
+        return bad_input("--address and --namespace are for --docker, --podman and --containerd");
+    if (given == 0) return std::nullopt;
+    return request;
+}
+
 Action setup_save(CLI::App& app) {
     auto flags = std::make_shared<Names>();
     app.add_option("IMAGE", flags->names, "Images to write")->required();
     app.add_option("-o,--output", flags->file, "File [standard output]")->type_name("FILE");
-    app.add_flag("--docker", flags->docker,
-                 "Into Docker's daemon instead ($DOCKER_HOST), which gets only what it lacks");
+    app.add_flag("--docker", flags->docker, "Into Docker's daemon instead, which gets only what it lacks");
+    app.add_flag("--podman", flags->podman, "Into Podman instead, in the same way");
+    app.add_flag("--containerd", flags->containerd, "Into containerd instead, in the same way");
+    app.add_option("--address", flags->address,
+                   "Socket of that engine [$DOCKER_HOST, $CONTAINER_HOST, $CONTAINERD_ADDRESS, or the usual one]")
+        ->type_name("SOCKET");
+    app.add_option("--namespace", flags->name_space, "Of containerd [$CONTAINERD_NAMESPACE, default]")
+        ->type_name("NAME");
     return [flags](Session& session) -> Result<int> {
-        if (flags->docker) {
-            if (!flags->file.empty()) return bad_input("--docker and --output exclude each other");
+        if (const auto request = TRY(hand_over_request(*flags, session))) {
             const auto engine = TRY(session.open_engine());
-            for (const auto& row : TRY(engine->hand_over_images(flags->names, "", session.stop))) {
-                fmt::print("{}: {} of {} layers were there, {} bytes sent\n", row.name, row.layers - row.layers_sent,
-                           row.layers, row.bytes_sent);
-            }
+            for (const auto& row : TRY(engine->hand_over_images(*request, session.stop)))
+                fmt::print("{}", hand_over_line(row));
             return 0;
         }
         if (flags->file.empty() && ::isatty(STDOUT_FILENO) == 1) {
@@ -249,7 +285,8 @@ std::vector<Command> image_commands() {
         {"push", "Send an image to its registry", "  cooper push registry.example.com/shop/api:1.2\n", setup_push,
          false},
         {"save", "Write images to a tar that docker, podman and skopeo read",
-         "  cooper save -o api.tar shop/api\n  cooper save shop/api | docker load\n  cooper save --docker shop/api\n",
+         "  cooper save -o api.tar shop/api\n  cooper save shop/api | docker load\n  cooper save --docker shop/api\n"
+         "  cooper save --containerd --namespace k8s.io shop/api\n",
          setup_save, false},
         {"load", "Read images from such a tar", "  cooper load -i api.tar\n", setup_load, false},
         {"inspect", "Show an image's configuration as JSON, or what is said of it",

@@ -1,4 +1,4 @@
-// RemoteBuilder: `cooper build` at a daemon. Declared here and implemented by the program that links gRPC, which
+// RemoteBuilder: `cooper build` at a daemon, and images into containerd. Declared here and implemented by the program that links gRPC, which
 // `cooper` does not: it executes that program, `cooperd`, with its own arguments.
 #pragma once
 
@@ -6,6 +6,7 @@
 #include "base/result.hpp"
 #include "base/stop.hpp"
 #include "engine/build_request.hpp"
+#include "handover/grpc_peer.hpp"
 
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@ public:
     virtual ~RemoteBuilder() = default;
     virtual Result<engine::BuildResponse> build(const RemoteAddress& address, const engine::BuildRequest& request,
                                                 ProgressSink& progress, const Stop& stop) = 0;
+    [[nodiscard]] virtual handover::DialGrpc dialer() = 0;
 };
 
 // Becomes the program beside this one that can talk to daemons, under another name (its first word). Returns only when

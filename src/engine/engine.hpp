@@ -8,6 +8,7 @@
 #include "engine/build_job.hpp"
 #include "engine/build_request.hpp"
 #include "engine/config.hpp"
+#include "handover/grpc_peer.hpp"
 #include "inside/image.hpp"
 #include "sourcepolicy/lock.hpp"
 #include "sys/fd.hpp"
@@ -136,15 +137,21 @@ public:
     virtual Result<oci::Descriptor> push_image(const std::string& name, ProgressSink& progress, Stop stop) = 0;
     // Writes a tar that docker load, podman and skopeo read (OCI layout plus manifest.json).
     virtual Result<> save_images(const std::vector<std::string>& names, int out_fd, Stop stop) = 0;
-    // Into the daemon at this address (see DockerDaemon), which is sent only what it lacks.
+    // Into an engine of this machine, which is sent only what it lacks.
+    struct HandOverRequest {
+        std::vector<std::string> names;
+        std::string to;          // docker, podman or containerd
+        std::string address;     // empty = where that engine usually is (handover::Address)
+        std::string name_space;  // of containerd
+        handover::DialGrpc dial;  // to containerd
+    };
     struct HandOverRow {
         std::string name;
         std::uint64_t layers = 0;
         std::uint64_t layers_sent = 0;
         std::uint64_t bytes_sent = 0;
     };
-    virtual Result<std::vector<HandOverRow>> hand_over_images(const std::vector<std::string>& names,
-                                                              const std::string& daemon, Stop stop) = 0;
+    virtual Result<std::vector<HandOverRow>> hand_over_images(const HandOverRequest& request, Stop stop) = 0;
     // Reads an OCI or docker archive; returns the names (or ids) that are there now.
     virtual Result<std::vector<std::string>> load_images(int in_fd, Stop stop) = 0;
     // What is said of an image that is kept here, else of one in a registry.

@@ -1,12 +1,12 @@
 // Images of the store: listing, naming, removing, moving in and out.
 #include "base/text.hpp"
-#include "engine/handover.hpp"
 #include "engine/local_engine.hpp"
 #include "engine/recorder.hpp"
 #include "exporter/archive.hpp"
 #include "exporter/index.hpp"
 #include "exporter/load.hpp"
 #include "exporter/push.hpp"
+#include "handover/receiver.hpp"
 
 #include <algorithm>
 #include <fcntl.h>
@@ -211,18 +211,19 @@ Result<> LocalEngine::save_images(const std::vector<std::string>& names, int out
     return exporter::write_archive(packer_, images, exporter::ArchiveFormat::docker, out_fd, progress, stop);
 }
 
-Result<std::vector<Engine::HandOverRow>> LocalEngine::hand_over_images(const std::vector<std::string>& names,
-                                                                       const std::string& daemon, Stop stop) {
-    DockerDaemon docker = TRY(DockerDaemon::at(http_, daemon));
+Result<std::vector<Engine::HandOverRow>> LocalEngine::hand_over_images(const HandOverRequest& request, Stop stop) {
+    const handover::Kind kind = TRY(handover::parse_kind(request.to));
+    const handover::Address address{.kind = kind, .address = request.address, .name_space = request.name_space};
+    const auto receiver = TRY(handover::open_receiver(http_, request.dial, address));
     std::vector<HandOverRow> rows;
-    for (const auto& name : names) {
+    for (const auto& name : request.names) {
         const store::ImageRecord image = TRY(find_image(name));
         exporter::ArchiveImage one{.image = TRY(exporter::open_result(packer_, image)), .names = {}};
         if (const auto reference = oci::Reference::parse_normalized(name);
             reference && reference->canonical() == image.name) {
             one.names = {image.name};
         }
-        const HandedOver done = TRY_CONTEXT(docker.take(packer_, one, stop), "{}", name);
+        const handover::HandedOver done = TRY_CONTEXT(receiver->take(packer_, one, stop), "{}", name);
         rows.push_back({.name = one.names.empty() ? id_of(image).to_string() : name,
                         .layers = done.layers,
                         .layers_sent = done.layers_sent,

@@ -40,8 +40,7 @@ public:
                                        ProgressSink& progress, Stop stop) override;
     Result<oci::Descriptor> push_image(const std::string& name, ProgressSink& progress, Stop stop) override;
     Result<> save_images(const std::vector<std::string>& names, int out_fd, Stop stop) override;
-    Result<std::vector<HandOverRow>> hand_over_images(const std::vector<std::string>& names, const std::string& daemon,
-                                                      Stop stop) override;
+    Result<std::vector<HandOverRow>> hand_over_images(const HandOverRequest& request, Stop stop) override;
     Result<std::vector<std::string>> load_images(int in_fd, Stop stop) override;
     Result<std::vector<Attested>> image_attestations(const std::string& name, Stop stop) override;
     Result<std::string> inspect_image(const std::string& name) override;
