@@ -149,8 +149,7 @@ bool names_daemon(const std::vector<char*>& words) {
 // Whether images go into containerd, whose API is gRPC: another program must then do it.
 bool names_containerd(const std::string& command, const std::vector<char*>& words) {
     const std::string_view flag = command == "save" ? "--containerd" : command == "build" ? "--load=containerd" : "";
-    return !flag.empty() &&
-           std::any_of(words.begin() + 1, words.end(), [&](const char* word) { return word == flag; });
+    return !flag.empty() && std::any_of(words.begin() + 1, words.end(), [&](const char* word) { return word == flag; });
 }
 
 // A state directory that is named is looked into, whatever daemon there may be.

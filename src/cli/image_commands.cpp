@@ -141,8 +141,7 @@ std::string hand_over_line(const engine::Engine::HandOverRow& row) {
 namespace {
 
 // nullopt: as a tar.
-Result<std::optional<engine::Engine::HandOverRequest>> hand_over_request(const Names& flags,
-                                                                         const Session& session) {
+Result<std::optional<engine::Engine::HandOverRequest>> hand_over_request(const Names& flags, const Session& session) {
     engine::Engine::HandOverRequest request;
     request.names = flags.names;
     request.address = flags.address;

@@ -1,5 +1,5 @@
-// RemoteBuilder: `cooper build` at a daemon, and images into containerd. Declared here and implemented by the program that links gRPC, which
-// `cooper` does not: it executes that program, `cooperd`, with its own arguments.
+// RemoteBuilder: `cooper build` at a daemon, and images into containerd. Declared here and implemented by the program
+// that links gRPC, which `cooper` does not: it executes that program, `cooperd`, with its own arguments.
 #pragma once
 
 #include "base/progress.hpp"

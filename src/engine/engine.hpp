@@ -140,9 +140,9 @@ public:
     // Into an engine of this machine, which is sent only what it lacks.
     struct HandOverRequest {
         std::vector<std::string> names;
-        std::string to;          // docker, podman or containerd
-        std::string address;     // empty = where that engine usually is (handover::Address)
-        std::string name_space;  // of containerd
+        std::string to;           // docker, podman or containerd
+        std::string address;      // empty = where that engine usually is (handover::Address)
+        std::string name_space;   // of containerd
         handover::DialGrpc dial;  // to containerd
     };
     struct HandOverRow {

@@ -77,8 +77,7 @@ public:
         if (!TRY(asked->read(answer)))
             return fail(Code::data_loss, Blame::world, "containerd does not answer {}", method);
         std::string more;
-        if (TRY(asked->read(more)))
-            return fail(Code::data_loss, Blame::world, "containerd answers {} twice", method);
+        if (TRY(asked->read(more))) return fail(Code::data_loss, Blame::world, "containerd answers {} twice", method);
         return answer;
     }
 
@@ -323,8 +322,8 @@ Result<bool> bring(const Api& api, Lease& lease, const Wanted& wanted, std::atom
     }
 }
 
-Result<> bring_all(const Api& api, Lease& lease, const std::vector<Wanted>& all,
-                   std::atomic<std::uint64_t>& sent, std::atomic<std::uint64_t>& blobs, const Stop& stop) {
+Result<> bring_all(const Api& api, Lease& lease, const std::vector<Wanted>& all, std::atomic<std::uint64_t>& sent,
+                   std::atomic<std::uint64_t>& blobs, const Stop& stop) {
     return parallel_for(all.size(), kAtOnce, [&](std::size_t i) -> Result<> {
         const bool was_sent = TRY_CONTEXT(bring(api, lease, all[i], sent, stop), "{}", all[i].blob.digest.to_string());
         if (was_sent) blobs++;
@@ -342,8 +341,7 @@ Wanted text_blob(const oci::Descriptor& blob, const std::string& text, Labels la
 Labels references(const Digest& config, const std::vector<Digest>& layers) {
     Labels labels;
     labels[std::string(kRefersTo) + "config"] = config.to_string();
-    for (std::size_t i = 0; i < layers.size(); i++)
-        labels[fmt::format("{}l.{}", kRefersTo, i)] = layers[i].to_string();
+    for (std::size_t i = 0; i < layers.size(); i++) labels[fmt::format("{}l.{}", kRefersTo, i)] = layers[i].to_string();
     return labels;
 }
 
@@ -361,8 +359,7 @@ WireWriter image_message(const std::string& name, const oci::Descriptor& target)
 }
 
 Result<> name_image(const Api& api, const std::string& name, const oci::Descriptor& target, const Stop& stop) {
-    const auto created =
-        api.ask("images.v1.Images/Create", image_message(name, target).bytes(), stop);
+    const auto created = api.ask("images.v1.Images/Create", image_message(name, target).bytes(), stop);
     if (created || created.error().code() != Code::already_exists) {
         TRY(created);
         return {};
@@ -413,8 +410,7 @@ Result<HandedOver> take_image(Api api, exporter::Packer& packer, const exporter:
         }
         const auto& config = one.config.descriptor;
         if (seen.insert(config.digest).second) texts.push_back(text_blob(config, one.config.text, {}));
-        manifests.push_back(
-            text_blob(one.manifest.descriptor, one.manifest.text, references(config.digest, digests)));
+        manifests.push_back(text_blob(one.manifest.descriptor, one.manifest.text, references(config.digest, digests)));
     }
     if (image.image.index) {
         for (std::size_t i = 0; i < manifests.size(); i++)

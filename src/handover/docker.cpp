@@ -105,10 +105,10 @@ Result<bool> Docker::name_it(const std::string& id, const std::vector<std::strin
     TRY(known);
     for (const auto& name : names) {
         const oci::Reference reference = TRY(oci::Reference::parse_normalized(name));
-        const auto answer = TRY(api_.post(fmt::format("/images/{}/tag?repo={}&tag={}", escaped(id),
-                                                      escaped(reference.familiar_repository()),
-                                                      escaped(reference.tag())),
-                                          stop));
+        const auto answer =
+            TRY(api_.post(fmt::format("/images/{}/tag?repo={}&tag={}", escaped(id),
+                                      escaped(reference.familiar_repository()), escaped(reference.tag())),
+                          stop));
         if (answer.status == 404) return false;
         if (answer.status != 201)
             return fail(Code::unavailable, Blame::world, "the daemon does not name it {}: {}", name,
@@ -117,8 +117,8 @@ Result<bool> Docker::name_it(const std::string& id, const std::vector<std::strin
     return true;
 }
 
-Result<std::uint64_t> Docker::load(exporter::Packer& packer, const exporter::ArchiveImage& image,
-                                         std::size_t without, const Stop& stop) {
+Result<std::uint64_t> Docker::load(exporter::Packer& packer, const exporter::ArchiveImage& image, std::size_t without,
+                                   const Stop& stop) {
     std::set<Digest> left_out;
     const auto& layers = image.image.main_image().layers;
     for (std::size_t i = 0; i < std::min(without, layers.size()); i++) left_out.insert(layers[i].blob.digest);
@@ -174,7 +174,8 @@ Result<std::unique_ptr<Receiver>> open_docker(http::Client& client, const std::s
     std::string where = address;
     if (const char* env = std::getenv("DOCKER_HOST"); where.empty() && env != nullptr) where = env;
     if (where.empty()) where = "unix:///var/run/docker.sock";
-    if (const char* tls = std::getenv("DOCKER_TLS_VERIFY"); where.starts_with("tcp://") && tls != nullptr && *tls != '\0')
+    if (const char* tls = std::getenv("DOCKER_TLS_VERIFY");
+        where.starts_with("tcp://") && tls != nullptr && *tls != '\0')
         return bad_input("the daemon {} wants TLS, which is not spoken here", quoted(where))
             .with_hint("use its socket, or pipe: cooper save IMAGE | docker load");
     return std::make_unique<Docker>(TRY(JsonApi::at(client, where, kVersion, "docker")));

@@ -300,8 +300,7 @@ protected:
     }
     http::Response get(const std::string& path, const std::string& password) {
         http::Request request{.url = "http://" + registry_->host() + path};
-        request.headers.add("Authorization",
-                            "Basic " + codec::base64_encode(registry_->user() + ":" + password));
+        request.headers.add("Authorization", "Basic " + codec::base64_encode(registry_->user() + ":" + password));
         return client_.send(request, stop_).value();
     }
     std::string text(const std::string& what) {

@@ -25,8 +25,8 @@ Result<JsonApi> JsonApi::at(http::Client& client, const std::string& address, st
     if (address.starts_with("tcp://"))
         return JsonApi(client, "http://" + address.substr(6) + prefix, "", std::move(who));
     return bad_input("{} at {} cannot be reached from here", who, quoted(address))
-        .with_hint(fmt::format("give unix://SOCKET or tcp://HOST:PORT without TLS; or pipe: cooper save IMAGE | {} load",
-                               who));
+        .with_hint(fmt::format(
+            "give unix://SOCKET or tcp://HOST:PORT without TLS; or pipe: cooper save IMAGE | {} load", who));
 }
 
 Result<JsonApi::Answer> JsonApi::ask(http::Method method, const std::string& path, http::Headers headers,

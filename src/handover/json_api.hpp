@@ -1,5 +1,5 @@
-// An engine's API of JSON over HTTP, on a unix socket or a TCP port. Answers are hostile: bounded, and errors become one
-// line. Any thread.
+// An engine's API of JSON over HTTP, on a unix socket or a TCP port. Answers are hostile: bounded, and errors become
+// one line. Any thread.
 #pragma once
 
 #include "http/client.hpp"

@@ -143,9 +143,10 @@ struct LoopbackRegistry::State {
 
     static std::string answer_head(int status, std::string_view reason, std::uint64_t size, std::string_view type,
                                    const std::string& more) {
-        return fmt::format("HTTP/1.1 {} {}\r\nDocker-Distribution-Api-Version: registry/2.0\r\nContent-Length: {}\r\n"
-                           "Content-Type: {}\r\n{}\r\n",
-                           status, reason, size, type, more);
+        return fmt::format(
+            "HTTP/1.1 {} {}\r\nDocker-Distribution-Api-Version: registry/2.0\r\nContent-Length: {}\r\n"
+            "Content-Type: {}\r\n{}\r\n",
+            status, reason, size, type, more);
     }
 
     // False when the connection is of no further use.

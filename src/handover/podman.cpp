@@ -91,14 +91,16 @@ public:
     Result<> pull(const LoopbackRegistry& from, const Stop& stop) override {
         // Other users of the machine see the words of a command, and not what is in this file.
         const char* tmp = std::getenv("TMPDIR");
-        const auto folder = TRY(sys::TempDir::create(tmp != nullptr && *tmp != '\0' ? tmp : "/tmp", "cooper-handover-"));
+        const auto folder =
+            TRY(sys::TempDir::create(tmp != nullptr && *tmp != '\0' ? tmp : "/tmp", "cooper-handover-"));
         const std::string login = codec::base64_encode(from.user() + ":" + from.password());
         const json auth = {{"auths", {{from.host(), {{"auth", login}}}}}};
         const std::string path = folder.path() + "/auth.json";
         sys::Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
         if (!file.valid()) return fail_errno(errno, path);
         TRY(sys::write_all(file.get(), auth.dump()));
-        return call({"pull", "--quiet", "--tls-verify=false", "--authfile", path, "docker://" + from.reference()}, stop);
+        return call({"pull", "--quiet", "--tls-verify=false", "--authfile", path, "docker://" + from.reference()},
+                    stop);
     }
     Result<> tag(const std::string& id, const std::string& repository, const std::string& tag,
                  const Stop& stop) override {
