@@ -31,6 +31,7 @@ if [ -z "$fast" ]; then
         echo "without Debian's dockerd: not compared with BuildKit" >&2
     fi
     tests/interop/handover_podman_containerd.sh build/dev/bin/cooper || failed=1
+    tests/interop/unpack.sh build/dev/bin/cooper || failed=1
     tools/base_images/make.sh debian python node >/dev/null
     examples/run.sh build/dev/bin/cooper || failed=1
 fi
