@@ -2,7 +2,8 @@
 // "build-arg:PROBE" says, and answers with an image that has one file, /report: what it saw. Options come as BuildKit's
 // frontends get them, in BUILDKIT_FRONTEND_OPT_<n>=key=value.
 //     probe_frontend --image FOLDER       copies itself and its libraries there, as the files of an image
-//     probe_frontend --llb NAME           prints a definition: root, host, insecure, diff, build, loop
+//     probe_frontend --llb NAME           prints a definition: root, host, insecure, diff, build, loop, keys,
+//     keys-of-build
 #include "base/text.hpp"
 #include "llb/marshal.hpp"
 #include "llb/state.hpp"
@@ -581,6 +582,9 @@ void write_image(const std::filesystem::path& folder) {
     fs::copy_file(fs::read_symlink("/proc/self/exe"), folder / "run", fs::copy_options::overwrite_existing);
 }
 
+// Of "word\n".
+constexpr const char* kWordDigest = "sha256:5aacc8534b465aea630b759f2becac7ae3a8c1bfaf271ca0425b8dd44bf99c56";
+
 llb::State file_of(const std::string& path, const std::string& data) {
     llb::FileActions actions;
     actions.mkfile(path, 0644, data, {}, {});
@@ -620,7 +624,88 @@ llb::State nested(bool loop) {
     return llb::build(llb::local("context", {}), "loop.pb", {});
 }
 
+// Operations of all kinds that need no container, each with something of its own (tests/keys). Where the sources are is
+// in the environment.
+llb::State all_kinds() {
+    const auto given = [](const char* name) {
+        const char* value = std::getenv(name);
+        return std::string(value == nullptr ? "" : value);
+    };
+    std::vector<llb::State> all;
+    const auto http = [&](const std::function<void(llb::HttpOptions&)>& change) {
+        llb::HttpOptions options;
+        change(options);
+        all.push_back(llb::http(given("HTTP") + "/word.txt", options));
+    };
+    http([](llb::HttpOptions&) {});
+    http([](llb::HttpOptions& options) { options.filename = "other"; });
+    http([](llb::HttpOptions& options) { options.checksum = kWordDigest; });
+    http([](llb::HttpOptions& options) {
+        options.perm = 0755;
+        options.uid = 3;
+        options.gid = 4;
+    });
+    const auto git = [&](const std::function<void(llb::GitOptions&)>& change) {
+        llb::GitOptions options;
+        change(options);
+        all.push_back(llb::git(given("GIT"), options));
+    };
+    git([](llb::GitOptions&) {});
+    git([](llb::GitOptions& options) { options.ref = "side"; });
+    git([](llb::GitOptions& options) { options.ref = "v1"; });
+    git([](llb::GitOptions& options) { options.ref = "v2"; });
+    git([](llb::GitOptions& options) { options.subdir = "sub"; });
+    git([&](llb::GitOptions& options) { options.ref = given("COMMIT"); });
+    git([&](llb::GitOptions& options) {
+        options.ref = "v2";
+        options.checksum = given("COMMIT");
+    });
+    llb::OciLayoutOptions layout;
+    layout.store_id = "layout";
+    all.push_back(llb::oci_layout("word.example/word@" + given("IMAGE"), layout));
+    all.push_back(llb::local("context", {.include_patterns = {"d"}}));
+
+    llb::FileActions make;
+    make.mkdir("/d/e", 0700, true, llb::Owner::ids(1, 2), {});
+    make.mkfile("/d/a", 04640, "a", {}, 1'000'000'000'000'000'000);
+    make.mkfile("/d/gone", 0644, "", llb::Owner::ids(5, 6), {});
+    make.symlink("/d/a", "/link", {}, {});
+    const llb::State lower = llb::scratch().file(std::move(make), {});
+    llb::FileActions change;
+    change.rm("/d/gone", false, false);
+    change.rm("/d/n*", true, true);
+    change.mkfile("/d/b", 0600, "b", {}, {});
+    const llb::State upper = lower.file(std::move(change), {});
+    all.push_back(upper);
+    all.push_back(llb::diff(lower, upper, {}));
+    all.push_back(llb::diff(llb::scratch(), upper, {}));
+    all.push_back(llb::diff(lower, all.front(), {}));
+    all.push_back(llb::merge({lower, llb::diff(lower, upper, {})}, {}));
+    all.push_back(llb::merge({all.front(), upper, lower}, {}));
+
+    llb::FileActions collect;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        llb::CopyOptions options;
+        options.dir_contents_only = options.create_dest_path = true;
+        if (i % 3 == 1) options.owner = llb::Owner::ids(7, static_cast<std::uint32_t>(i));
+        if (i % 3 == 2) options.mode = 0750;
+        collect.copy(all[i], "/", "/all/" + std::to_string(i) + "/", options);
+    }
+    // With its repository, of which no two are the same.
+    llb::GitOptions kept;
+    kept.keep_git_dir = true;
+    collect.copy(llb::git(given("GIT"), kept), "/f", "/kept", {});
+    return llb::scratch().file(std::move(collect), {});
+}
+
 void print_definition(const std::string& name) {
+    if (name == "keys" || name == "keys-of-build") {
+        const std::string bytes = bytes_of(
+            name == "keys" ? all_kinds()
+                           : llb::build(file_of("/llb.pb", bytes_of(file_of("/word", "nested"))), "llb.pb", {}));
+        std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+        return;
+    }
     if (name == "diff" || name == "build" || name == "loop") {
         const std::string bytes = bytes_of(name == "diff" ? difference() : nested(name == "loop"));
         std::fwrite(bytes.data(), 1, bytes.size(), stdout);

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The keys of a build as a text: what its cache says, without what differs from machine to machine.
 
-    tests/keys/keys.py CACHE-DIRECTORY IMAGE-CACHE-DIRECTORY
+    tests/keys/keys.py CACHE-DIRECTORY [IMAGE-CACHE-DIRECTORY]
 
 Both are written by --cache-to type=local,mode=max; the second one by a build of the base image and nothing but a
-WORKDIR: what it has, too, is of the base image, whose digest is the machine's. A line for each record: its digest and
-those of its inputs.
+WORKDIR: what it has, too, is of the base image, whose digest is the machine's. Without it all counts. A line for each
+record: its digest and those of its inputs.
 """
 import hashlib
 import json
@@ -53,4 +53,4 @@ def lines(records, of_image):
 
 
 if __name__ == "__main__":
-    print("\n".join(lines(read(sys.argv[1]), roots(read(sys.argv[2])))))
+    print("\n".join(lines(read(sys.argv[1]), roots(read(sys.argv[2])) if len(sys.argv) > 2 else set())))

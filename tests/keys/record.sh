@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Records the keys that BuildKit (in Debian's dockerd, see tools/peer) has for tests/keys/Dockerfile: into keys.txt.
+# Records the keys that BuildKit (in Debian's dockerd, see tools/peer) has: for tests/keys/Dockerfile into keys.txt, for
+# operations that no Dockerfile asks for, and for sources (probe_frontend --llb), into llb.txt and llb_build.txt.
 #
-#   tests/keys/record.sh COOPER [SUITE]
+#   tests/keys/record.sh COOPER [SUITE]        beside COOPER are buildctl and probe_frontend
 #
-# Needs root, a registry program, and a Debian mirror the first time. Runs in a network namespace with loopback only.
+# Needs root, git, a registry program, and a Debian mirror the first time. Runs in a network namespace with loopback only.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cooper=$(realpath "$1") suite=${2:-sid}
@@ -46,4 +47,12 @@ for what in context image; do
         >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 done
 "$here/keys.py" "$work/context-cache" "$work/image-cache" >"$here/keys.txt"
-wc -l "$here/keys.txt"
+"$here/sources.sh" "$work/sources"
+for what in keys keys-of-build; do
+    "$here/serve.py" "$work/sources" "$here/hijack.py" "$work/peer/docker.sock" "$work/$what.sock" \
+        "$here/build_llb.sh" "$(dirname "$cooper")" "$what" "$work/sources" "$work/$what" >"$work/log" 2>&1 ||
+        { cat "$work/log"; exit 1; }
+done
+"$here/keys.py" "$work/keys" >"$here/llb.txt"
+"$here/keys.py" "$work/keys-of-build" >"$here/llb_build.txt"
+wc -l "$here"/*.txt
