@@ -179,6 +179,8 @@ void BuildProgress::tell(State& state, StatusEvent event) {
     status->set_current(event.current);
     status->set_total(event.total);
     detail::put(event.timestamp, *status->mutable_timestamp());
+    // Something that is told, and does not take time: Docker's clients show nothing that did not begin.
+    if (!event.started && !event.completed) event.started = event.completed = event.timestamp;
     if (event.started) detail::put(*event.started, *status->mutable_started());
     if (event.completed) detail::put(*event.completed, *status->mutable_completed());
     append(state, message.SerializeAsString());
