@@ -4,7 +4,9 @@
     tests/why_mutations.py [--cooper PROGRAM] [--count 300] [--seed 1] [--times]
 
 Each change is made to a project that has just been built: project and state directory are put back before the next.
-Every step that ran must name the input that was changed, and how. --times prints how long `cooper why` took.
+Every step that ran must name the input that was changed, and how. Each fifth change is built in a state directory that
+has only the base image, with the cache that the first build has written: its records must name the change as well.
+--times prints how long `cooper why` took.
 """
 import argparse
 import json
@@ -198,6 +200,10 @@ def is_right(cause, wanted):
     return True
 
 
+def is_new(cause):
+    return cause["kind"] == "instruction" and "before" not in cause
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cooper", default="build/dev/bin/cooper")
@@ -212,15 +218,29 @@ def main():
     with tempfile.TemporaryDirectory(prefix="cooper-why-") as work:
         project = Project(Path(work), Path(options.cooper).resolve())
         project.make_base()
-        project.build()
-        kept = Path(work) / "kept"
+        bare, kept, cache = Path(work) / "bare", Path(work) / "kept", Path(work) / "cache"
+        shutil.copytree(project.root, bare, symlinks=True)
+        project.build("--cache-to", f"type=local,dest={cache},mode=max")
         shutil.copytree(project.root, kept, symlinks=True)
+        travelled = 0
         for number in range(options.count):
+            travels = number % 5 == 4
+            shutil.rmtree(project.root)
+            shutil.copytree(bare if travels else kept, project.root, symlinks=True)
             what, flags, wanted = mutation(project, rng, number)
+            if travels:
+                travelled += 1
+                flags = [*flags, "--cache-from", f"type=local,src={cache}"]
             project.build(*flags)
             misses, took = project.why()
             times.append(took)
-            shown = [m["cause"] for m in misses]
+            # A base image that is only fetched has not run.
+            shown = [m["cause"] for m in misses if not (travels and "] FROM " in m["step"])]
+            if travels:
+                # What is compared is compared with the cache, and says so.
+                own = [m for m in misses if "step" not in m["cause"] and "] FROM " not in m["step"]]
+                if any("cache" not in m for m in own if m["cause"]["kind"] != "no-cache" and not is_new(m["cause"])):
+                    shown = []
             # Every step that ran did so because of this one input.
             if not shown or not all(is_right(cause, wanted) for cause in shown):
                 wrong += 1
@@ -230,9 +250,7 @@ def main():
             elif options.verbose:
                 print(f"{number}: {what}: {misses[0]['text']}")
             project.reset()
-            shutil.rmtree(project.root)
-            shutil.copytree(kept, project.root, symlinks=True)
-    print(f"{options.count - wrong} of {options.count} changes were named")
+    print(f"{options.count - wrong} of {options.count} changes were named, {travelled} of them from a cache alone")
     if options.times:
         times.sort()
         print(f"cooper why: median {statistics.median(times) * 1000:.1f} ms, longest {times[-1] * 1000:.1f} ms")

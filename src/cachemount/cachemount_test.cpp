@@ -28,6 +28,7 @@ public:
     std::map<Digest, std::string> blobs;
     std::uint64_t got = 0, taken = 0;
     std::function<void()> before_write;
+    std::function<void()> after_write;
 
     [[nodiscard]] std::string identity() const override { return "memory"; }
     Result<std::optional<std::string>> read_head(const std::string& name, const Stop& /*stop*/) override {
@@ -40,6 +41,10 @@ public:
         if (TRY(read_head(name, stop)) != before) return fail(Code::aborted, Blame::world, "another one by now");
         heads[name] = manifest;
         got += manifest.size();
+        return {};
+    }
+    Result<> settle(const Stop& /*stop*/) override {
+        if (after_write) std::exchange(after_write, {})();
         return {};
     }
     Result<> put(const oci::Descriptor& blob, std::string bytes, const Stop& /*stop*/) override {
@@ -342,6 +347,34 @@ TEST(CacheMount, AnExchangeMeanwhileIsSeenAndPutTogether) {
     EXPECT_EQ(one.save(place).attempts, 2);
     third.restore(place);
     for (const char* name : {"a", "b", "c"}) EXPECT_TRUE(third.has(name)) << name;
+}
+
+TEST(CacheMount, WhoIsOverwrittenAfterwardsPutsBothTogether) {
+    MemoryPlace place;
+    const Machine one, other, third;
+    one.write("a", "1");
+    one.save(place);
+    const std::string first = place.heads.at("main");
+    one.write("b", "1");
+    other.write("c", "2");
+    // The other one has read the first head, and writes when ours has been written and seen.
+    place.after_write = [&] {
+        const std::string ours = std::exchange(place.heads.at("main"), first);
+        other.save(place);
+        EXPECT_NE(place.heads.at("main"), ours);
+    };
+    EXPECT_EQ(one.save(place).attempts, 2);
+    third.restore(place);
+    for (const char* name : {"a", "b", "c"}) EXPECT_TRUE(third.has(name)) << name;
+    // Who has built on ours has lost nothing.
+    one.write("d", "1");
+    place.after_write = [&] {
+        other.write("e", "2");
+        other.save(place);
+    };
+    EXPECT_EQ(one.save(place).attempts, 1);
+    third.restore(place);
+    for (const char* name : {"a", "b", "c", "d", "e"}) EXPECT_TRUE(third.has(name)) << name;
 }
 
 TEST(CacheMount, AFileInThePlaceOfADirectory) {

@@ -30,6 +30,9 @@ public:
     // as far as the place can tell.
     virtual Result<> write_head(const std::string& name, const std::string& manifest,
                                 const std::optional<std::string>& before, const Stop& stop) = 0;
+    // After a head was written: until whoever had read the one before is likely to have written his. A place that never
+    // takes a head that follows another one need not wait.
+    virtual Result<> settle(const Stop& stop) = 0;
     // Adds nothing where it is there already.
     virtual Result<> put(const oci::Descriptor& blob, std::string bytes, const Stop& stop) = 0;
     // length bytes from offset; fewer are data_loss. not_found when the blob is gone.

@@ -84,6 +84,10 @@ public:
                 }
                 TRY(Result<>(done));
                 saved_.uploaded_bytes += manifest->size();
+                if (saved_.attempts < kMaxAttempts && TRY(was_overwritten(*manifest))) {
+                    ++saved_.attempts;
+                    continue;
+                }
             }
             Synced now;
             now.lineage = lineage_;
@@ -104,6 +108,15 @@ private:
         if (loaded) return loaded;
         if (loaded.error().code() == Code::data_loss || loaded.error().code() == Code::not_found) return Loaded{};
         return loaded;
+    }
+
+    // By somebody who had read what was there before, and so does not have what is in ours.
+    Result<bool> was_overwritten(const std::string& manifest) {
+        TRY(place_.settle(stop_));
+        const auto now = TRY(place_.read_head(to_.name, stop_));
+        if (!now || *now == manifest) return !now;
+        const auto head = parse_head(*now);
+        return !head || head->before != codec::sha256_of(manifest).to_string();
     }
 
     Result<> read_other(const std::string& name) {

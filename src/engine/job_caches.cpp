@@ -329,7 +329,7 @@ Result<> check_compression(const CacheSpec& spec) {
 
 namespace {
 
-constexpr double kGuessedBytesPerSecond = 10e6;  // of what other builds have made
+constexpr double kGuessedBytesPerSecond = 10e6;  // of what was not made here
 
 bool is_gone(const Error& error) { return error.code() == Code::not_found || error.code() == Code::data_loss; }
 
@@ -408,10 +408,13 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& conte
     for (std::size_t i = 0; i < layers.size(); ++i) {
         collected.graph.layers[i] = layers[i].blob.digest;
         const store::LayerRecord record = TRY(engine_.store_->layer(layers[i].layer));
-        const auto took = notes_->time_of(layers[i].layer);
+        // Of one that came from elsewhere it is known only how long that took.
+        const auto made = record.lazy ? std::chrono::nanoseconds(0) : record.cost;
+        const std::chrono::duration<double> took = notes_->time_of(layers[i].layer).value_or(made);
         worth.push_back({.bytes = layers[i].blob.size,
-                         .seconds = took ? std::chrono::duration<double>(*took).count()
-                                         : static_cast<double>(layers[i].blob.size) / kGuessedBytesPerSecond});
+                         .seconds = took.count() > 0
+                                        ? took.count()
+                                        : static_cast<double>(layers[i].blob.size) / kGuessedBytesPerSecond});
         oci::Descriptor blob = layers[i].blob;
         blob.annotations = {{std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
                             {std::string(kCreatedAnnotation), format_rfc3339(record.created)}};
@@ -422,6 +425,19 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& conte
                                                   .created = record.created};
         }
         blobs[blob.digest] = std::move(blob);
+    }
+
+    std::map<std::string, std::string> states;  // of results, here and anywhere; also of those that are left out
+    for (const auto& node : collected.graph.nodes) {
+        for (const auto& result : node.results) {
+            store::Chain chain;
+            std::vector<Digest> diff_ids;
+            for (const std::size_t layer : result.layers) {
+                chain.layers.push_back(layers[layer].layer);
+                diff_ids.push_back(layers[layer].diff_id);
+            }
+            states[chain.to_string()] = why::state_of_layers(diff_ids);
+        }
     }
 
     Sending sending{.cache = *cache, .layers = {}, .progress = progress, .time = budget.time};
@@ -449,18 +465,6 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& conte
         }
     }
     if (used.empty()) return skip();
-    std::map<std::string, std::string> states;  // of results, here and anywhere
-    for (const auto& node : collected.graph.nodes) {
-        for (const auto& result : node.results) {
-            store::Chain chain;
-            std::vector<Digest> diff_ids;
-            for (const std::size_t layer : result.layers) {
-                chain.layers.push_back(layers[layer].layer);
-                diff_ids.push_back(layers[layer].diff_id);
-            }
-            states[chain.to_string()] = why::state_of_layers(diff_ids);
-        }
-    }
     cachestore::Index index;
     index.media_type = cachestore::kCacheConfigType;
     for (auto& [digest, blob] : blobs) {

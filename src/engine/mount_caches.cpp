@@ -3,6 +3,7 @@
 #include "base/text.hpp"
 #include "cachemount/sync.hpp"
 #include "codec/sha256.hpp"
+#include "http/client.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -13,6 +14,8 @@ namespace {
 
 constexpr std::string_view kHeadType = "application/vnd.cooper.cachemount.v1+json";
 constexpr std::size_t kMaxScopes = 16;
+constexpr std::chrono::milliseconds kLeastSettling{500};
+constexpr std::chrono::milliseconds kMostSettling{3'000};
 
 std::string attribute(const CacheSpec& spec, const std::string& name) {
     const auto found = spec.attrs.find(name);
@@ -50,6 +53,7 @@ public:
     // who was overwritten sees it and puts both together.
     Result<> write_head(const std::string& name, const std::string& manifest, const std::optional<std::string>& before,
                         const Stop& stop) override {
+        const auto began = std::chrono::steady_clock::now();
         if (TRY(read_head(name, stop)) != before) return exchanged();
         const cachemount::Head head = TRY(cachemount::parse_head(manifest));
         cachestore::Index index;
@@ -59,6 +63,7 @@ public:
         index.blobs.insert(index.blobs.end(), head.packs.begin(), head.packs.end());
         const oci::Descriptor top = TRY(store_->put_index(name, index, stop));
         own_[name] = manifest;
+        took_ = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began);
         if (!store_->names_are_ours()) {
             written[name] = top;
             return {};
@@ -71,6 +76,12 @@ public:
             if (next && next->before == digest) return {};
         }
         return exchanged();
+    }
+
+    // Others take about as long as this one took between its look and its writing.
+    Result<> settle(const Stop& stop) override {
+        if (!store_->names_are_ours()) return {};
+        return http::wait_for(std::clamp(2 * took_, kLeastSettling, kMostSettling), stop);
     }
 
     Result<> put(const oci::Descriptor& blob, std::string bytes, const Stop& stop) override {
@@ -109,6 +120,7 @@ private:
 
     std::shared_ptr<cachestore::CacheStore> store_;
     std::map<std::string, std::string> own_;
+    std::chrono::milliseconds took_{0};
 };
 
 }  // namespace

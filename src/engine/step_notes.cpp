@@ -476,7 +476,7 @@ std::optional<StepNotes::Found> StepNotes::explain_by_caches(const Step& step, c
         return found(std::move(cause));
     }
     if (auto cause = why::cause_in_hidden(now, then)) return found(std::move(*cause));
-    return found({.kind = why::CauseKind::pruned});
+    return found({.kind = why::CauseKind::pruned, .what = "the cache"});
 }
 
 StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& now, StepText& text,

@@ -84,7 +84,8 @@ Result<std::shared_ptr<const StepTravel::Records>> StepTravel::fetch(cachestore:
             if (records->steps.size() >= 2 * why::kMaxTravellingSteps) break;
             const std::size_t at = records->steps.size();
             records->by_text.emplace(step.step.text, at);
-            records->by_stage.emplace(why::place_of(step.step.name).stage, at);
+            // Base images are those of other steps, too.
+            if (!step.step.inputs.empty()) records->by_stage.emplace(why::place_of(step.step.name).stage, at);
             if (!step.step.result.empty()) records->by_result.try_emplace(step.step.result, at);
             records->steps.push_back(std::make_shared<const why::TravellingStep>(std::move(step)));
         }
@@ -180,7 +181,8 @@ std::string StepTravel::problem() {
                                                              : nullptr;
         if (told != nullptr) return fmt::format("cache {} {}", source->cache->place(), told);
     }
-    return {};
+    return sources.size() == 1 ? fmt::format("cache {} has no such step", sources.front()->cache->place())
+                               : std::string("no cache has such a step");
 }
 
 namespace {

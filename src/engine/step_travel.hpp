@@ -43,7 +43,7 @@ public:
     [[nodiscard]] bool knows_stage(const std::string& stage);
     // A list of files by its name; as it was packed.
     [[nodiscard]] std::optional<std::string> list(const std::string& name, const Stop& stop);
-    // Why a cache says nothing: "cache NAME has no records of steps". Empty: they say all that they have.
+    // Why the caches say nothing: "cache NAME has no records of steps".
     [[nodiscard]] std::string problem();
 
     // A record of this machine as others would have it. The state of a result that is not known elsewhere stays.

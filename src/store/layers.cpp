@@ -137,8 +137,8 @@ Result<LayerRecord> Store::layer(LayerId id) {
     std::optional<LayerRecord> found;
     const std::array<Value, 1> values = {id};
     TRY(database_->run(
-        "SELECT on_disk, description, record_type, size, diff_id, lazy_blob, lazy_reference, created FROM layers WHERE "
-        "id = ?",
+        "SELECT on_disk, description, record_type, size, diff_id, lazy_blob, lazy_reference, created, cost FROM layers "
+        "WHERE id = ?",
         values, [&](const Row& row) {
             LayerRecord record;
             record.id = id;
@@ -147,6 +147,7 @@ Result<LayerRecord> Store::layer(LayerId id) {
             record.info.record_type = row.text(2);
             record.info.size_bytes = static_cast<std::uint64_t>(row.integer(3));
             record.created = Timestamp(std::chrono::nanoseconds(row.integer(7)));
+            record.cost = std::chrono::nanoseconds(row.integer(8));
             if (!row.is_null(4)) {
                 if (auto diff_id = Digest::parse(row.text(4))) record.info.diff_id = *diff_id;
             }

@@ -98,6 +98,7 @@ struct LayerRecord {
     bool on_disk = false;
     LayerInfo info;
     Timestamp created{};
+    std::chrono::nanoseconds cost{0};  // what it took to make or to fetch it; 0 = not known
     std::optional<LazyLayer> lazy;
 };
 

@@ -84,6 +84,7 @@ std::string own_text(const Cause& cause) {
         case CauseKind::builder:
             return changed("version of cooper", cause);
         case CauseKind::pruned:
+            if (!cause.what.empty()) return "nothing changed, but " + cause.what + " does not have its result";
             return "its earlier result was removed from the cache";
         case CauseKind::hidden:
             if (cause.others == 0) return cause.what + " must have changed (its value does not travel)";
