@@ -312,6 +312,7 @@ exporter::PackOptions pack_options(const CacheSpec& spec, bool oci_types) {
     pack.oci_media_types = oci_types;
     const std::string compression = attribute(spec, "compression");
     if (compression == "zstd") pack.compression = exporter::LayerCompression::zstd;
+    if (compression == "estargz") pack.compression = exporter::LayerCompression::estargz;
     if (compression == "uncompressed") pack.compression = exporter::LayerCompression::none;
     if (const auto level = parse_int(attribute(spec, "compression-level"))) pack.level = static_cast<int>(*level);
     pack.force_compression = frontend::parse_go_bool(attribute(spec, "force-compression")).value_or(false);
@@ -319,7 +320,7 @@ exporter::PackOptions pack_options(const CacheSpec& spec, bool oci_types) {
 }
 
 Result<> check_compression(const CacheSpec& spec) {
-    static const std::vector<std::string> kCompressions = {"", "gzip", "zstd", "uncompressed"};
+    static const std::vector<std::string> kCompressions = {"", "gzip", "zstd", "estargz", "uncompressed"};
     if (std::ranges::find(kCompressions, attribute(spec, "compression")) == kCompressions.end())
         return bad_input("unknown compression of the cache: {}", quoted(attribute(spec, "compression")));
     return {};
@@ -416,8 +417,9 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& conte
                                         ? took.count()
                                         : static_cast<double>(layers[i].blob.size) / kGuessedBytesPerSecond});
         oci::Descriptor blob = layers[i].blob;
-        blob.annotations = {{std::string(kDiffIdAnnotation), layers[i].diff_id.to_string()},
-                            {std::string(kCreatedAnnotation), format_rfc3339(record.created)}};
+        // Beside what says how an eStargz layer is read file by file.
+        blob.annotations[std::string(kDiffIdAnnotation)] = layers[i].diff_id.to_string();
+        blob.annotations[std::string(kCreatedAnnotation)] = format_rfc3339(record.created);
         if (!cache->has_blob_lists()) {
             collected.graph.facts[blob.digest] = {.media_type = blob.media_type,
                                                   .diff_id = layers[i].diff_id,
