@@ -117,6 +117,9 @@ def mutation(project, rng, number):
         path.write_text(path.read_text() + str(rng.random()))
         return f"content of {name}", [], {"kind": "file", "what": name, "change": "content"}
     if kind == "mode":
+        # --chmod makes those of config/ the same whatever they were.
+        name = rng.choice([n for n in copied_files(project) if not n.startswith("config/")])
+        path = project.dir / name
         mode = rng.choice([0o600, 0o755, 0o640, 0o444])
         path.chmod(mode)
         return f"mode of {name}", [], {"kind": "file", "what": name, "change": "mode", "before": "0644",
@@ -182,7 +185,7 @@ def mutation(project, rng, number):
         epoch = str(1_000_000_000 + number)
         return "SOURCE_DATE_EPOCH", ["--build-arg", f"SOURCE_DATE_EPOCH={epoch}"], {"kind": "setting",
                                                                                    "what": "SOURCE_DATE_EPOCH"}
-    directory = rng.choice(["src/package0", "assets/deep/er", "config"])
+    directory = rng.choice(["src/package0", "assets/deep/er", "src/package3"])
     (project.dir / directory).chmod(0o700)
     return f"mode of {directory}", [], {"kind": "file", "what": directory, "change": "mode", "after": "0700"}
 

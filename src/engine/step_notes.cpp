@@ -496,7 +496,8 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
     std::vector<Candidate> candidates;
     bool any_of_stage = false;
     for (const auto& record : records) {
-        if (record.project == now.project && record.stage == stage) any_of_stage = true;
+        // Steps of this build say nothing of what was there before.
+        if (record.project == now.project && record.stage == stage && record.created < began_) any_of_stage = true;
         auto then = why::parse_ingredients(record.data);
         if (!then) continue;
         const int likeness = why::likeness(now, *then, text.all_texts());

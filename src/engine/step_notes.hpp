@@ -124,6 +124,7 @@ private:
     store::Store& store_;
     StepTravel travel_;
     const std::string build_;
+    const Timestamp began_ = SystemClock().now();
     Guarded<std::string> project_;
     Guarded<std::map<std::string, std::string>> arguments_;
     Guarded<Expectation> expected_;
