@@ -209,8 +209,9 @@ Result<std::pair<std::string, Entry>> parse_entry(std::string_view text, const s
     return out;
 }
 
-std::string marshal_entry(const std::string& path, const Entry& entry, const Packs& packs,
-                          const std::map<std::uint32_t, std::uint64_t>& numbers) {
+}  // namespace
+
+codec::WireWriter begin_entry(const std::string& path, const Entry& entry) {
     codec::WireWriter out;
     out.text(1, path);
     out.uint(2, static_cast<std::uint64_t>(entry.type));
@@ -226,6 +227,14 @@ std::string marshal_entry(const std::string& path, const Entry& entry, const Pac
         pair.text(2, value);
         out.element(9, pair.bytes());
     }
+    return out;
+}
+
+namespace {
+
+std::string marshal_entry(const std::string& path, const Entry& entry, const Packs& packs,
+                          const std::map<std::uint32_t, std::uint64_t>& numbers) {
+    codec::WireWriter out = begin_entry(path, entry);
     out.text(10, marshal_chunks(entry.chunks, packs, numbers));
     out.integer(11, entry.stamp_ns);
     return out.take();

@@ -12,6 +12,7 @@
 
 #include "base/digest.hpp"
 #include "base/result.hpp"
+#include "codec/wire.hpp"
 
 #include <array>
 #include <cstddef>
@@ -74,6 +75,9 @@ struct Entry {
     // All but the stamp.
     [[nodiscard]] bool same_as(const Entry& other) const;
 };
+
+// Fields 1 to 9 of an entry's message: all but its chunks and its stamp.
+[[nodiscard]] codec::WireWriter begin_entry(const std::string& path, const Entry& entry);
 
 struct ChunkHash {
     std::size_t operator()(const ChunkId& id) const noexcept;

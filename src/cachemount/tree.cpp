@@ -203,22 +203,8 @@ private:
 
 // What is remembered is written by us and read by us: chunks are plain.
 std::string marshal_known(const std::string& path, const Synced::Known& known) {
-    codec::WireWriter out;
     const Entry& entry = known.entry;
-    out.text(1, path);
-    out.uint(2, static_cast<std::uint64_t>(entry.type));
-    out.uint(3, entry.mode);
-    out.uint(4, entry.uid);
-    out.uint(5, entry.gid);
-    out.integer(6, entry.mtime_ns);
-    out.text(7, entry.link);
-    out.text(8, entry.group);
-    for (const auto& [name, value] : entry.xattrs) {
-        codec::WireWriter pair;
-        pair.text(1, name);
-        pair.text(2, value);
-        out.element(9, pair.bytes());
-    }
+    codec::WireWriter out = begin_entry(path, entry);
     std::string ids;
     codec::WireWriter sizes;
     for (const Chunk& chunk : entry.chunks) {

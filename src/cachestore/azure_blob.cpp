@@ -98,21 +98,10 @@ Result<bool> put_azure_blob(const detail::Caller& caller, const std::string& pat
     const std::uint64_t block = std::max(block_bytes, (size + kMaxBlocks - 1) / kMaxBlocks);
     const auto count = static_cast<std::size_t>((size + block - 1) / block);
     const auto source = TRY(blob.open());
+    std::uint64_t left = size;
     for (std::size_t first = 0; first < count; first += kAzureBlocksAtOnce) {
         const std::size_t group = std::min(kAzureBlocksAtOnce, count - first);
-        std::vector<std::shared_ptr<std::string>> blocks;
-        for (std::size_t i = 0; i < group; ++i) {
-            const std::uint64_t begin = (first + i) * block;
-            auto bytes = std::make_shared<std::string>(static_cast<std::size_t>(std::min(block, size - begin)), '\0');
-            std::span<std::byte> rest = std::as_writable_bytes(std::span(*bytes));
-            while (!rest.empty()) {
-                const std::size_t got = TRY(source->read(rest));
-                if (got == 0)
-                    return fail(Code::data_loss, Blame::cooper, "{} ended too early", blob.blob.digest.to_string());
-                rest = rest.subspan(got);
-            }
-            blocks.push_back(std::move(bytes));
-        }
+        const auto blocks = TRY(detail::read_pieces(*source, blob.blob.digest, group, block, left));
         TRY(parallel_for(group, kAzureBlocksAtOnce, [&](std::size_t i) -> Result<> {
             detail::Call call;
             call.method = http::Method::put;

@@ -207,22 +207,10 @@ Result<> S3Store::put_parts(const std::string& key, const PutBlob& blob, const S
     const auto upload = [&]() -> Result<> {
         const auto source = TRY(blob.open());
         std::vector<std::string> etags(count);
+        std::uint64_t left = size;
         for (std::size_t first = 0; first < count; first += kPartsAtOnce) {
             const std::size_t group = std::min(kPartsAtOnce, count - first);
-            std::vector<std::shared_ptr<std::string>> parts;
-            for (std::size_t i = 0; i < group; ++i) {
-                const std::uint64_t begin = (first + i) * part;
-                auto bytes =
-                    std::make_shared<std::string>(static_cast<std::size_t>(std::min(part, size - begin)), '\0');
-                std::span<std::byte> rest = std::as_writable_bytes(std::span(*bytes));
-                while (!rest.empty()) {
-                    const std::size_t got = TRY(source->read(rest));
-                    if (got == 0)
-                        return fail(Code::data_loss, Blame::cooper, "{} ended too early", blob.blob.digest.to_string());
-                    rest = rest.subspan(got);
-                }
-                parts.push_back(std::move(bytes));
-            }
+            const auto parts = TRY(detail::read_pieces(*source, blob.blob.digest, group, part, left));
             TRY(parallel_for(group, kPartsAtOnce, [&](std::size_t i) -> Result<> {
                 detail::Call call;
                 call.method = http::Method::put;

@@ -1,5 +1,6 @@
 #include "llb/cache_digest.hpp"
 
+#include "codec/base64.hpp"
 #include "codec/sha256.hpp"
 #include "llb/detail/go_text.hpp"
 #include "llb/op_json.hpp"
@@ -239,7 +240,7 @@ Result<OpCacheInfo> file_info(const Op& op, const FileOp& file) {
     for (const FileAction& action : file.actions) {
         if (action.input != kEmpty) bases.insert(static_cast<std::size_t>(action.input));
         std::string quoted_action = "\"";
-        quoted_action += detail::base64(action_json(action, op.inputs.size(), selectors)) + "\"";
+        quoted_action += codec::base64_encode(action_json(action, op.inputs.size(), selectors)) + "\"";
         actions.push_back(std::move(quoted_action));
         indexes.push_back("[" + std::to_string(action.input) + "," + std::to_string(action.secondary_input) + "," +
                           std::to_string(action.output) + "]");

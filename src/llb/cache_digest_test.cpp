@@ -2,6 +2,7 @@
 // what each input counts for.
 #include "llb/cache_digest.hpp"
 
+#include "codec/base64.hpp"
 #include "codec/sha256.hpp"
 #include "llb/detail/go_text.hpp"
 
@@ -103,7 +104,7 @@ Op copy_op(CopyAction copy) {
 std::string file_json(const std::vector<std::string>& actions, const std::string& indexes) {
     std::string out = R"({"Type":"buildkit.file.v0","Actions":[)";
     for (std::size_t i = 0; i < actions.size(); ++i) {
-        out += (i == 0 ? "\"" : ",\"") + detail::base64(actions[i]) + "\"";
+        out += (i == 0 ? "\"" : ",\"") + codec::base64_encode(actions[i]) + "\"";
     }
     return out + "]" + (indexes.empty() ? "" : ",\"indexes\":" + indexes) + "}";
 }
@@ -211,7 +212,7 @@ TEST(OtherCaches, MergeDiffPassthroughBuildSource) {
 
 TEST(GoText, EscapesLikeGo) {
     std::string out;
-    detail::append_json_text(out, "a\"\\\b\f\n\r\t\x01<>&\xE2\x80\xA8\xFF\xC3\xA9");
+    codec::append_go_json_string(out, "a\"\\\b\f\n\r\t\x01<>&\xE2\x80\xA8\xFF\xC3\xA9");
     EXPECT_EQ(out, R"("a\"\\\b\f\n\r\t\u0001\u003c\u003e\u0026\u2028\ufffdé")");
 }
 

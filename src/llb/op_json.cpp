@@ -1,5 +1,6 @@
 #include "llb/op_json.hpp"
 
+#include "codec/base64.hpp"
 #include "llb/detail/go_text.hpp"
 
 namespace cooper::llb {
@@ -209,7 +210,7 @@ std::string to_go_json(const MkFileAction& file) {
     GoObject out;
     out.text("path", file.path);
     out.number("mode", file.mode);
-    out.text("data", detail::base64(file.data));
+    out.text("data", codec::base64_encode(file.data));
     owner(out, file.owner);
     out.number("timestamp", file.timestamp);
     return out.take();

@@ -4,9 +4,11 @@
 #include "cachestore/detail/limited.hpp"
 #include "http/url.hpp"
 
+#include <algorithm>
 #include <ctime>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <span>
 
 namespace cooper::cachestore::detail {
 
@@ -244,6 +246,23 @@ Result<std::unique_ptr<ByteSource>> open_resuming(OpenAt open, std::uint64_t off
     auto first = TRY(open(offset));
     return std::unique_ptr<ByteSource>(
         std::make_unique<ResumingSource>(std::move(open), std::move(first), offset, stop));
+}
+
+Result<std::vector<Piece>> read_pieces(ByteSource& source, const Digest& blob, std::size_t count,
+                                       std::uint64_t piece_bytes, std::uint64_t& left) {
+    std::vector<Piece> pieces;
+    for (std::size_t i = 0; i < count; ++i) {
+        auto piece = std::make_shared<std::string>(static_cast<std::size_t>(std::min(piece_bytes, left)), '\0');
+        std::span<std::byte> rest = std::as_writable_bytes(std::span(*piece));
+        while (!rest.empty()) {
+            const std::size_t got = TRY(source.read(rest));
+            if (got == 0) return fail(Code::data_loss, Blame::cooper, "{} ended too early", blob.to_string());
+            rest = rest.subspan(got);
+        }
+        left -= piece->size();
+        pieces.push_back(std::move(piece));
+    }
+    return pieces;
 }
 
 std::string range_header(const Range& range) {

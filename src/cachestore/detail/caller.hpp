@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace cooper::cachestore::detail {
 
@@ -82,6 +83,12 @@ struct Refusal {
 // A body that is asked for again from where it broke off, a few times. open(offset) answers with the rest.
 using OpenAt = std::function<Result<std::unique_ptr<ByteSource>>(std::uint64_t offset)>;
 [[nodiscard]] Result<std::unique_ptr<ByteSource>> open_resuming(OpenAt open, std::uint64_t offset, const Stop& stop);
+
+// The next pieces of a blob, as many as `count`, each of piece_bytes but the last of the blob. left: what has not been
+// read yet, made less. data_loss when the blob ends before that.
+using Piece = std::shared_ptr<std::string>;
+[[nodiscard]] Result<std::vector<Piece>> read_pieces(ByteSource& source, const Digest& blob, std::size_t count,
+                                                     std::uint64_t piece_bytes, std::uint64_t& left);
 
 // "bytes=0-99", or "" for the whole.
 [[nodiscard]] std::string range_header(const Range& range);

@@ -1,6 +1,8 @@
 // JSON as Go's encoding/json prints structs with `omitempty` fields: what cache keys are hashed from.
 #pragma once
 
+#include "codec/go_json.hpp"
+
 #include <cstdint>
 #include <map>
 #include <string>
@@ -9,9 +11,6 @@
 
 namespace cooper::llb::detail {
 
-// In quotes; < > & U+2028 U+2029 and control bytes escaped, bytes that are no UTF-8 become U+FFFD.
-void append_json_text(std::string& out, std::string_view text);
-[[nodiscard]] std::string base64(std::string_view bytes);
 // ["a","b"]; "" for an empty list.
 [[nodiscard]] std::string json_array(const std::vector<std::string>& values);
 
@@ -23,7 +22,7 @@ public:
     }
     void always_text(std::string_view name, std::string_view value) {
         begin(name);
-        append_json_text(out_, value);
+        codec::append_go_json_string(out_, value);
     }
     void number(std::string_view name, std::int64_t value) {
         if (value != 0) always_raw(name, std::to_string(value));
@@ -45,7 +44,7 @@ public:
 private:
     void begin(std::string_view name) {
         if (out_.size() > 1) out_ += ',';
-        append_json_text(out_, name);
+        codec::append_go_json_string(out_, name);
         out_ += ':';
     }
     std::string out_ = "{";
