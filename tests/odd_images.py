@@ -222,6 +222,11 @@ def same_long_directory(image):
     repeated(image, entry.tobuf(tarfile.PAX_FORMAT) * 1000, 120)
 
 
+def millions_of_entries(image):
+    """Five million files without a byte, all of one name."""
+    repeated(image, tarfile.TarInfo("f").tobuf(tarfile.USTAR_FORMAT) * 100_000, 50)
+
+
 def link_of_whited_out(image):
     # The first name of a hard link is removed by the very layer that makes the second.
     image.layer(Tar().add("first", b"both"))
@@ -366,6 +371,21 @@ def wrong_size(image):
     image.layer(Tar().add("f", b"1"))
     image.layers[0]["size"] += 7
     image.write()
+
+
+def wrong_manifest_size(image):
+    image.layer(Tar().add("f", b"1")).write()
+    target = json.load(open(image.directory + "/index.json"))["manifests"][0]
+    image.index({**target, "size": target["size"] - 1})
+
+
+def wrong_config_size(image):
+    image.layer(Tar().add("f", b"1")).write()
+    target = json.load(open(image.directory + "/index.json"))["manifests"][0]
+    path = image.directory + "/blobs/sha256/" + target["digest"][7:]
+    manifest = json.load(open(path))
+    manifest["config"]["size"] = 1 << 40
+    image.index(image.blob(json.dumps(manifest).encode(), target["mediaType"]))
 
 
 def huge_size(image):

@@ -181,6 +181,14 @@ private:
         return store_.read_blob(digest, limit_bytes);
     }
 
+    // A blob that is not as long as whatever names it says, is another one.
+    Result<std::string> text_of(const oci::Descriptor& blob, std::size_t limit_bytes) {
+        std::string text = TRY(text_of(blob.digest, limit_bytes));
+        if (text.size() == blob.size) return text;
+        return broken(fmt::format("{} has {} bytes, and what names it says {}", blob.digest.to_string(), text.size(),
+                                  blob.size));
+    }
+
     Result<std::vector<LoadedImage>> from_index(const std::string& text) {
         const oci::Index index = TRY_CONTEXT(oci::parse_index(text, ""), "image archive: index.json");
         std::vector<LoadedImage> loaded;
@@ -205,7 +213,7 @@ private:
             if (depth > 0) return std::optional<LoadedImage>{};
             return broken(fmt::format("blob {} is missing", entry.digest.to_string()));
         }
-        const std::string bytes = TRY(text_of(entry.digest, oci::kMaxManifestBytes));
+        const std::string bytes = TRY(text_of(entry, oci::kMaxManifestBytes));
         const std::string media_type =
             TRY_CONTEXT(oci::sniff_media_type(bytes), "image archive: {}", entry.digest.to_string());
         if (!oci::is_index(media_type)) return TRY(from_manifest(entry, bytes, media_type));
@@ -234,7 +242,7 @@ private:
             if (!child.platform || child.platform->os == "unknown" || !seen.insert(child.digest).second) continue;
             if (!contents_.digests.contains(child.digest)) continue;
             if (seen.size() > kMaxImages) return broken("it has too many images");
-            const std::string bytes = TRY(text_of(child.digest, oci::kMaxManifestBytes));
+            const std::string bytes = TRY(text_of(child, oci::kMaxManifestBytes));
             const std::string media_type =
                 TRY_CONTEXT(oci::sniff_media_type(bytes), "image archive: {}", child.digest.to_string());
             if (oci::is_index(media_type)) continue;
@@ -260,7 +268,7 @@ private:
             TRY_CONTEXT(oci::parse_manifest(bytes, media_type), "image archive: {}", entry.digest.to_string());
         // Attestations and other artefacts are no images.
         if (!oci::is_config(manifest.config.media_type)) return std::optional<LoadedImage>{};
-        const std::string config = TRY(text_of(manifest.config.digest, oci::kMaxImageConfigBytes));
+        const std::string config = TRY(text_of(manifest.config, oci::kMaxImageConfigBytes));
         LoadedImage image;
         image.record.target = bare(entry, media_type, bytes.size());
         TRY(add_layers(image, manifest.config.digest, config, manifest.layers));

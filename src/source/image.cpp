@@ -55,6 +55,12 @@ Result<> check_layers(const ResolvedImage& image, const ImageRequest& request) {
     return {};
 }
 
+Result<> check_size(const ImageRequest& request, const oci::Descriptor& wanted, const std::string& bytes) {
+    if (bytes.size() == wanted.size) return {};
+    return bad_input("image {}: {} has {} bytes, and what names it says {}", request.reference.familiar(),
+                     wanted.digest.to_string(), bytes.size(), wanted.size);
+}
+
 }  // namespace
 
 Result<oci::Descriptor> RegistryOrigin::resolve(const oci::Reference& reference, const Stop& stop) {
@@ -164,7 +170,10 @@ Result<std::string> ImageSource::manifest_bytes(ImageOrigin& origin, const Image
 Result<std::string> ImageSource::config_bytes(ImageOrigin& origin, const ImageRequest& request,
                                               const oci::Descriptor& wanted, VertexProgress* progress,
                                               const Stop& stop) {
-    if (auto here = store_.read_blob(wanted.digest, oci::kMaxImageConfigBytes)) return std::move(*here);
+    if (auto here = store_.read_blob(wanted.digest, oci::kMaxImageConfigBytes)) {
+        TRY(check_size(request, wanted, *here));
+        return std::move(*here);
+    }
     if (wanted.size > oci::kMaxImageConfigBytes) {
         return bad_input("the config of {} is {} bytes, more than the {} allowed", request.reference.familiar(),
                          wanted.size, oci::kMaxImageConfigBytes);
@@ -188,6 +197,8 @@ Result<ResolvedImage> ImageSource::describe(ImageOrigin& origin, const ImageRequ
     ResolvedImage image{.reference = request.reference, .target = target, .manifest = target};
     for (int depth = 0;; ++depth) {
         const std::string bytes = TRY(manifest_bytes(origin, request, image.manifest, progress, stop));
+        // What a name means may come without a size; what an index says does not.
+        if (depth > 0) TRY(check_size(request, image.manifest, bytes));
         const std::string type = TRY_CONTEXT(oci::sniff_media_type(bytes), "image {}", name);
         if (!oci::is_index(type)) {
             image.content = TRY_CONTEXT(oci::parse_manifest(bytes, image.manifest.media_type), "image {}", name);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
+#include <sys/stat.h>
 
 namespace cooper::source {
 namespace {
@@ -60,10 +61,18 @@ Result<oci::Descriptor> OciLayoutOrigin::resolve(const oci::Reference& reference
     }
     const std::string text = TRY_CONTEXT(dir_.read_file("index.json", oci::kMaxManifestBytes), "OCI layout {}", shown_);
     const oci::Index index = TRY_CONTEXT(oci::parse_index(text, ""), "OCI layout {}", shown_);
+    const auto checked = [&](const oci::Descriptor& entry) -> Result<oci::Descriptor> {
+        const sys::Fd file = TRY(open_blob(entry.digest));
+        struct stat blob{};
+        if (::fstat(file.get(), &blob) != 0) return fail_errno(errno, "look at a blob");
+        if (static_cast<std::uint64_t>(blob.st_size) == entry.size) return entry;
+        return bad_input("OCI layout {}: {} has {} bytes, and index.json says {}", shown_, entry.digest.to_string(),
+                         blob.st_size, entry.size);
+    };
     for (const oci::Descriptor& entry : index.manifests) {
-        if (names(entry, reference)) return entry;
+        if (names(entry, reference)) return checked(entry);
     }
-    if (index.manifests.size() == 1 && reference.tag() == "latest") return index.manifests.front();
+    if (index.manifests.size() == 1 && reference.tag() == "latest") return checked(index.manifests.front());
     return fail(Code::not_found, Blame::user, "OCI layout {} has no image with the tag {}", shown_, reference.tag())
         .with_hint("name it by its digest: see index.json there");
 }
