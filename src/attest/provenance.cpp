@@ -11,6 +11,7 @@
 #include <set>
 #include <string_view>
 #include <tuple>
+#include <nlohmann/json.hpp>
 
 namespace cooper::attest {
 
@@ -412,6 +413,7 @@ std::string Writer::v1() {
         put_build_config(json);
     }
     json.field("builderPlatform", facts_.builder_platform);
+    for (const auto& [key, value] : facts_.environment) json.key(key).raw(value);
     json.end_object();
     json.key("resolvedDependencies");
     put_materials(json);
@@ -448,7 +450,9 @@ std::string Writer::v02() {
     put_config_source(json, "entryPoint");
     json.key("parameters");
     put_request(json);
-    json.key("environment").begin_object().field("platform", facts_.builder_platform).end_object();
+    json.key("environment").begin_object().field("platform", facts_.builder_platform);
+    for (const auto& [key, value] : facts_.environment) json.key(key).raw(value);
+    json.end_object();
     json.end_object();
     if (max()) {
         json.key("buildConfig");
@@ -473,6 +477,19 @@ std::string Writer::v02() {
 }
 
 }  // namespace
+
+Result<> add_environment(std::string_view text, std::map<std::string, std::string>& environment) {
+    const auto too_deep = [](int depth, nlohmann::ordered_json::parse_event_t /*event*/,
+                             nlohmann::ordered_json& /*parsed*/) { return depth < 64; };
+    const auto json = nlohmann::ordered_json::parse(text, too_deep, false);
+    if (!json.is_object()) return bad_input("it is no JSON object");
+    for (const auto& [key, value] : json.items()) {
+        if (key == "buildConfig" || key == "builderPlatform" || key == "platform")
+            return bad_input("{} is what provenance says itself", quoted(key));
+        environment[key] = value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    }
+    return {};
+}
 
 std::vector<std::string> unnamed_sources(const Facts& facts) {
     std::vector<std::string> out;

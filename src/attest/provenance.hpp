@@ -16,6 +16,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -45,12 +46,17 @@ struct Facts {
     // Of outputs (place in the graph, number), as far as they are in the image.
     std::map<std::pair<std::size_t, std::int64_t>, std::vector<oci::Descriptor>> layers;
     std::string builder_platform;
+    std::map<std::string, std::string> environment;  // what whoever runs the builder says of it: JSON by its key
     // What stays unsaid makes builds of one thing equal.
     std::optional<std::string> invocation;
     std::optional<Timestamp> started;
     std::optional<Timestamp> finished;
     std::function<std::string(std::string_view)> hide;  // replaces the values of secrets
 };
+
+// The keys of a file of whoever runs the builder, a JSON object, go to `environment`; a later file's win. Keys that
+// provenance has itself are refused.
+[[nodiscard]] Result<> add_environment(std::string_view text, std::map<std::string, std::string>& environment);
 
 // Sources that no content names. With complete_materials they are an error: failed_precondition.
 [[nodiscard]] std::vector<std::string> unnamed_sources(const Facts& facts);

@@ -212,6 +212,8 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
             TRY(reader.value(node, key, config.tag_max_age_s));
         } else if (key == "dns") {
             TRY(reader.value(node, key, config.dns));
+        } else if (key == "provenance-env-dir") {
+            TRY(reader.value(node, key, config.provenance_env_dir));
         } else if (key == "limits" && node.is_table()) {
             for (const auto& [limit, limit_node] : *node.as_table()) {
                 if (limit.str() == "max-layer-size") {
@@ -238,7 +240,7 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
         } else {
             return reader.unknown(node, key,
                                   {"root", "oci-runtime", "max-disk", "jobs", "docker-config", "tag-max-age-seconds",
-                                   "secret-leaks", "dns", "limits", "cdi", "gc", "registry"});
+                                   "secret-leaks", "dns", "provenance-env-dir", "limits", "cdi", "gc", "registry"});
         }
     }
     return config;

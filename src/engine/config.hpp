@@ -54,6 +54,7 @@ struct Config {
     std::vector<std::string> dns;
     std::string network;            // provider of networks for steps, see run::OciExecutorOptions; empty = automatic
     bool shares_processes = false;  // of steps, see run::OciExecutorOptions
+    std::string provenance_env_dir;  // of files whose keys stand in every provenance; empty = none
     std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};  // later ones win
 };
 

@@ -14,6 +14,7 @@ max-disk = "15%"
 jobs = 4
 docker-config = "/srv/docker"
 dns = ["10.0.0.1"]
+provenance-env-dir = "/etc/provenance.d"
 [limits]
 max-layer-size = "20GB"
 max-layer-files = 1000
@@ -34,6 +35,7 @@ ca = "/etc/ca.pem"
     ASSERT_TRUE(config) << config.error().to_string();
     EXPECT_EQ(config->root, "/srv/cooper");
     EXPECT_EQ(config->jobs, 4U);
+    EXPECT_EQ(config->provenance_env_dir, "/etc/provenance.d");
     EXPECT_EQ(config->max_layer_bytes, 20'000'000'000U);
     EXPECT_EQ(config->registries.at("docker.io").mirrors.front(), "mirror.example.com");
     EXPECT_TRUE(*config->registries.at("localhost:5000").plain_http);

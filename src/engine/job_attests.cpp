@@ -102,9 +102,36 @@ void add_layers(attest::Facts& facts, const exporter::PackedImage& image) {
 
 }  // namespace
 
+namespace {
+
+// Every *.json of the directory, in the order of their names. There may be none.
+Result<std::map<std::string, std::string>> environment_of(const std::string& directory) {
+    constexpr std::size_t kMaxFiles = 1000;
+    constexpr std::size_t kMaxBytes = std::size_t{1} << 20U;
+    std::map<std::string, std::string> environment;
+    const auto opened = sys::RootedDir::open_host(directory);
+    if (!opened && opened.error().code() == Code::not_found) return environment;
+    if (!opened) return opened.error();
+    std::vector<std::string> names;
+    for (const auto& entry : TRY(sys::list_dir(opened->fd()))) {
+        if (entry.name.ends_with(".json")) names.push_back(entry.name);
+    }
+    if (names.size() > kMaxFiles) return bad_input("more than {} files", kMaxFiles);
+    std::ranges::sort(names);
+    for (const auto& name : names) {
+        const std::string text = TRY_CONTEXT(opened->read_file(name, kMaxBytes), "{}", name);
+        TRY_CONTEXT(attest::add_environment(text, environment), "{}", name);
+    }
+    return environment;
+}
+
+}  // namespace
+
 Result<attest::Facts> LocalJob::build_facts(const ResultRef& ref, const exporter::PackedImage* image, bool timeless) {
     attest::Facts facts;
     facts.builder_platform = oci::format_platform(oci::host_platform());
+    if (const std::string& directory = engine_.config_.provenance_env_dir; !directory.empty())
+        facts.environment = TRY_CONTEXT(environment_of(directory), "what provenance says of the builder, {}", directory);
     facts.hide = [guard = &workshop_->secrets()](std::string_view text) {
         return guard->without_secrets(std::string(text));
     };

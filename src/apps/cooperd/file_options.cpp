@@ -321,6 +321,7 @@ Result<FileOptions> parse_file_options(std::string_view text, std::string_view f
          {"debug", reader.optional_flag(out.debug)},
          {"trace", reader.optional_flag(trace)},
          {"insecure-entitlements", reader.texts(out.entitlements)},
+         {"provenanceEnvDir", reader.text(out.engine.provenance_env_dir)},
          {"log",
           [&](const toml::node& node) {
               return reader.table(node, "log", {{"format", reader.only("log.format", {"text"}, "the log is text")}});
