@@ -1,6 +1,7 @@
 #include "base/text.hpp"
 #include "cli/attestation_text.hpp"
 #include "cli/command.hpp"
+#include "inside/shown.hpp"
 #include "oci/reference.hpp"
 #include "sys/fd.hpp"
 #include "sys/output_file.hpp"
@@ -229,19 +230,39 @@ Result<int> show_attestations(engine::Engine& engine, const Names& flags, const 
     return 0;
 }
 
+// What each image has for which platform, and how much of it.
+Result<int> show_parts(engine::Engine& engine, const Names& flags, const Session& session) {
+    const auto size = [](const std::optional<std::uint64_t>& bytes) { return bytes ? human_size(*bytes) : "-"; };
+    for (const auto& name : flags.names) {
+        const engine::ImageParts image = TRY(engine.image_parts(name, session.stop));
+        if (&name != &flags.names.front()) fmt::print("\n");
+        fmt::print("{}\n{}\n", image.name, image.target.digest.to_string());
+        if (image.attestations > 0) {
+            fmt::print("attested: {} of {}; cooper inspect --attestations shows it\n", image.attestations,
+                       inside::counted(image.parts.size(), "image", "images"));
+        }
+        std::vector<std::vector<std::string>> rows = {{"PLATFORM", "LAYERS", "PACKED", "UNPACKED", "MANIFEST"}};
+        for (const auto& part : image.parts) {
+            rows.push_back({part.platform, std::to_string(part.layers), size(part.packed_bytes),
+                            size(part.unpacked_bytes), part.manifest.to_string()});
+        }
+        print_table(rows);
+    }
+    return 0;
+}
+
 Action setup_inspect(CLI::App& app) {
     auto flags = std::make_shared<Names>();
-    app.add_option("IMAGE", flags->names, "Names or ids")->required();
+    app.add_option("IMAGE", flags->names, "Names or ids; with --format=text as of cooper layers")->required();
     app.add_flag("--attestations", flags->attestations,
                  "Show what is said of the image, here or in its registry: provenance, SBOMs");
-    app.add_option("--format", flags->format, "Of --attestations: text or json [text]")
+    app.add_option("--format", flags->format, "text: platforms and sizes; json [json, of --attestations text]")
         ->type_name("FORMAT")
         ->check(CLI::IsMember({"text", "json"}));
     return [flags](Session& session) -> Result<int> {
-        if (!flags->format.empty() && !flags->attestations)
-            return bad_input("--format is for --attestations; all else is JSON");
         const auto engine = TRY(session.open_engine());
         if (flags->attestations) return show_attestations(*engine, *flags, session);
+        if (flags->format == "text") return show_parts(*engine, *flags, session);
         std::string text = "[";
         for (const auto& name : flags->names) {
             text += text.size() > 1 ? ",\n" : "\n";
@@ -290,6 +311,7 @@ std::vector<Command> image_commands() {
         {"load", "Read images from such a tar", "  cooper load -i api.tar\n", setup_load, false},
         {"inspect", "Show an image's configuration as JSON, or what is said of it",
          "  cooper inspect shop/api\n"
+         "  cooper inspect --format=text registry.example.com/shop/api:1\n"
          "  cooper inspect --attestations registry.example.com/shop/api:1\n",
          setup_inspect, false},
         {"history", "Show the steps that made an image", "  cooper history shop/api\n", setup_history, false},

@@ -1,6 +1,7 @@
 // Images to look into: named here, at a registry, or lying in a directory or an archive.
 #include "base/text.hpp"
 #include "engine/local_engine.hpp"
+#include "exporter/attestations.hpp"
 #include "exporter/index.hpp"
 #include "exporter/load.hpp"
 #include "oci/media_type.hpp"
@@ -47,6 +48,11 @@ LayoutName parse_layout_name(std::string text) {
     }
     name.directory = std::move(text);
     return name;
+}
+
+Result<oci::Reference> reference_in(const LayoutName& layout) {
+    oci::Reference reference = TRY(oci::Reference::parse_normalized("layout:" + layout.tag));
+    return layout.digest.empty() ? reference : reference.with_digest(TRY(Digest::parse(layout.digest)));
 }
 
 // Keeps alive what it reads from.
@@ -128,16 +134,32 @@ Result<inside::Image> LocalEngine::contents_of(const source::ResolvedImage& imag
     return out;
 }
 
+Result<store::ImageRecord> LocalEngine::load_only(const std::string& path, const std::optional<oci::Platform>& platform,
+                                                  const Stop& stop) {
+    sys::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid()) return fail_errno(errno, path);
+    NullProgress silent;
+    VertexProgress progress(silent, Digest{}, clock_);
+    auto loaded = TRY_CONTEXT(
+        exporter::load_archive(*store_, std::make_unique<sys::FdSource>(std::move(file)),
+                               platform.value_or(oci::host_platform()), exporter::LoadLimits{}, progress, stop),
+        "{}", path);
+    if (loaded.size() != 1) {
+        return bad_input("{} holds {} images", path, loaded.size()).with_hint("cooper load reads them; then name one");
+    }
+    return std::move(loaded.front().record);
+}
+
 Result<inside::Image> LocalEngine::open_image(const std::string& name, const std::optional<oci::Platform>& platform,
                                               Stop stop) {
     const OnDisk on_disk = look_at_path(name);
     if (name.starts_with(kLayout) || on_disk == OnDisk::layout) {
         const LayoutName layout = parse_layout_name(on_disk == OnDisk::layout ? name : name.substr(kLayout.size()));
         auto origin = std::make_shared<source::OciLayoutOrigin>(TRY(source::OciLayoutOrigin::open(layout.directory)));
-        oci::Reference reference = TRY_CONTEXT(oci::Reference::parse_normalized("layout:" + layout.tag), "{}", name);
-        if (!layout.digest.empty()) reference = reference.with_digest(TRY(Digest::parse(layout.digest)));
-        const source::ImageRequest request{.reference = reference, .platform = platform.value_or(oci::host_platform())};
-        inside::Image image = TRY(contents_of(TRY(images_.look_at(request, *origin, stop)), origin));
+        const source::ImageRequest request{.reference = TRY_CONTEXT(reference_in(layout), "{}", name),
+                                           .platform = platform.value_or(oci::host_platform())};
+        const auto resolved = TRY_CONTEXT(images_.look_at(request, *origin, stop), "{}", name);
+        inside::Image image = TRY(contents_of(resolved, origin));
         image.name = name;
         return image;
     }
@@ -145,19 +167,7 @@ Result<inside::Image> LocalEngine::open_image(const std::string& name, const std
     if (found) return contents_of(name, *found, platform);
     if (found.error().code() != Code::not_found) return found.error();
     if (on_disk == OnDisk::file) {
-        sys::Fd file(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
-        if (!file.valid()) return fail_errno(errno, name);
-        NullProgress silent;
-        VertexProgress progress(silent, Digest{}, clock_);
-        const auto loaded = TRY_CONTEXT(
-            exporter::load_archive(*store_, std::make_unique<sys::FdSource>(std::move(file)),
-                                   platform.value_or(oci::host_platform()), exporter::LoadLimits{}, progress, stop),
-            "{}", name);
-        if (loaded.size() != 1) {
-            return bad_input("{} holds {} images", name, loaded.size())
-                .with_hint("cooper load reads them; then name one");
-        }
-        return contents_of(name, loaded.front().record, platform);
+        return contents_of(name, TRY(load_only(name, platform, stop)), platform);
     }
     const auto reference = oci::Reference::parse_normalized(name);
     if (!reference) return found.error();
@@ -170,6 +180,105 @@ Result<inside::Image> LocalEngine::open_image(const std::string& name, const std
     }
     if (!image) return image.error();
     return contents_of(*image, nullptr);
+}
+
+namespace {
+
+constexpr std::size_t kMaxParts = 1000;
+constexpr std::size_t kMaxConfig = std::size_t{8} << 20U;
+
+std::uint64_t bytes_of(const std::vector<oci::Descriptor>& layers) {
+    std::uint64_t total = 0;
+    for (const auto& layer : layers) total += layer.size;
+    return total;
+}
+
+// From manifests alone; the configuration is read where no index says the platform.
+Result<ImageParts> parts_at(source::ImageOrigin& origin, const oci::Reference& reference, const Stop& stop) {
+    ImageParts out{.name = {}, .target = TRY(origin.resolve(reference, stop)), .parts = {}};
+    const std::string top = TRY(origin.fetch_manifest(reference, out.target.digest, stop));
+    std::vector<oci::Descriptor> entries{out.target};
+    const bool index = oci::is_index(TRY(oci::sniff_media_type(top)));
+    if (index) entries = TRY(oci::parse_index(top, out.target.media_type)).manifests;
+    for (const auto& entry : entries) {
+        if (out.parts.size() == kMaxParts) return bad_input("the index names more than {} images", kMaxParts);
+        if (exporter::is_attestation(entry)) {
+            ++out.attestations;
+            continue;
+        }
+        ImagePart part{.platform = entry.platform ? oci::format_platform(*entry.platform) : "", .manifest = entry.digest};
+        const std::string bytes = index ? TRY(origin.fetch_manifest(reference, entry.digest, stop)) : top;
+        if (!oci::is_index(TRY(oci::sniff_media_type(bytes)))) {
+            const oci::Manifest manifest = TRY(oci::parse_manifest(bytes, entry.media_type));
+            part.layers = manifest.layers.size();
+            part.packed_bytes = bytes_of(manifest.layers);
+            if (part.platform.empty()) {
+                const auto blob = TRY(origin.fetch_blob(reference, manifest.config, 0, stop));
+                codec::VerifyingSource verified(*blob, manifest.config.digest, manifest.config.size);
+                const std::string config = TRY(read_all(verified, kMaxConfig));
+                part.platform = oci::format_platform(TRY(oci::parse_image_config(config)).platform);
+            }
+        }
+        out.parts.push_back(std::move(part));
+    }
+    return out;
+}
+
+}  // namespace
+
+Result<ImageParts> LocalEngine::parts_of(const store::ImageRecord& record) {
+    const exporter::PackedResult result = TRY(exporter::open_result(packer_, record));
+    ImageParts out{.name = {}, .target = record.target, .parts = {}, .attestations = result.attestations.size()};
+    for (const auto& image : result.images) {
+        ImagePart part{.platform = oci::format_platform(TRY(oci::parse_image_config(image.config_bytes)).platform),
+                       .manifest = image.manifest.digest,
+                       .layers = image.layers.size(),
+                       .packed_bytes = 0,
+                       .unpacked_bytes = 0};
+        for (const auto& layer : image.layers) {
+            auto packed = packed_size(layer.blob);
+            if (layer.layer != 0 && !packed) {
+                for (const auto& known : TRY(store_->layer_blobs(layer.layer))) {
+                    if (known.compression == "gzip" || known.compression == "zstd") packed = known.blob.size;
+                }
+            }
+            std::optional<std::uint64_t> unpacked;
+            if (layer.layer != 0) {
+                const auto kept = TRY(store_->layer(layer.layer));
+                if (kept.on_disk) unpacked = kept.info.size_bytes;
+            }
+            part.packed_bytes = part.packed_bytes && packed ? std::optional(*part.packed_bytes + *packed) : std::nullopt;
+            part.unpacked_bytes =
+                part.unpacked_bytes && unpacked ? std::optional(*part.unpacked_bytes + *unpacked) : std::nullopt;
+        }
+        out.parts.push_back(std::move(part));
+    }
+    return out;
+}
+
+Result<ImageParts> LocalEngine::image_parts(const std::string& name, Stop stop) {
+    const auto named = [&](Result<ImageParts> parts) -> Result<ImageParts> {
+        if (!parts) return std::move(parts).error().with_context(name);
+        parts->name = name;
+        return parts;
+    };
+    const OnDisk on_disk = look_at_path(name);
+    if (name.starts_with(kLayout) || on_disk == OnDisk::layout) {
+        const LayoutName layout = parse_layout_name(on_disk == OnDisk::layout ? name : name.substr(kLayout.size()));
+        auto origin = TRY(source::OciLayoutOrigin::open(layout.directory));
+        return named(parts_at(origin, TRY_CONTEXT(reference_in(layout), "{}", name), stop));
+    }
+    const auto found = find_image(name);
+    if (found) return named(parts_of(*found));
+    if (found.error().code() != Code::not_found) return found.error();
+    if (on_disk == OnDisk::file) return named(parts_of(TRY(load_only(name, std::nullopt, stop))));
+    const auto reference = oci::Reference::parse_normalized(name);
+    if (!reference || config_.offline) return found.error();
+    source::RegistryOrigin origin(registry_);
+    auto parts = parts_at(origin, *reference, stop);
+    if (!parts && parts.error().hint().empty() && !found.error().hint().empty())
+        return parts.error().with_hint(found.error().hint());
+    return named(std::move(parts));
 }
 
 }  // namespace cooper::engine

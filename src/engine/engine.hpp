@@ -107,6 +107,21 @@ struct InfoRow {
     std::string value;
 };
 
+// What an image is made of, for one platform.
+struct ImagePart {
+    std::string platform;
+    Digest manifest;
+    std::size_t layers = 0;
+    std::optional<std::uint64_t> packed_bytes;    // as it travels; unknown where nothing was packed yet
+    std::optional<std::uint64_t> unpacked_bytes;  // of what is kept here
+};
+struct ImageParts {
+    std::string name;
+    oci::Descriptor target;  // a manifest or an index
+    std::vector<ImagePart> parts;
+    std::size_t attestations = 0;  // manifests of them
+};
+
 // A statement about an image.
 struct Attested {
     std::string platform;  // of the image; may be empty
@@ -158,6 +173,8 @@ public:
     virtual Result<std::vector<Attested>> image_attestations(const std::string& name, Stop stop) = 0;
     // A JSON document about the image, as docker image inspect prints one element.
     virtual Result<std::string> inspect_image(const std::string& name) = 0;
+    // Of an image named as for open_image. No layer is read.
+    virtual Result<ImageParts> image_parts(const std::string& name, Stop stop) = 0;
     struct HistoryRow {
         std::string created;
         std::string created_by;

@@ -42,6 +42,7 @@ public:
     Result<> save_images(const std::vector<std::string>& names, int out_fd, Stop stop) override;
     Result<std::vector<HandOverRow>> hand_over_images(const HandOverRequest& request, Stop stop) override;
     Result<std::vector<std::string>> load_images(int in_fd, Stop stop) override;
+    Result<ImageParts> image_parts(const std::string& name, Stop stop) override;
     Result<std::vector<Attested>> image_attestations(const std::string& name, Stop stop) override;
     Result<std::string> inspect_image(const std::string& name) override;
     Result<std::vector<HistoryRow>> image_history(const std::string& name) override;
@@ -86,6 +87,10 @@ private:
     Result<> collect_garbage();
     // By name as typed, by id or by a prefix of an id.
     Result<store::ImageRecord> find_image(const std::string& name_or_id);
+    Result<ImageParts> parts_of(const store::ImageRecord& record);
+    // Of an archive that holds one image.
+    Result<store::ImageRecord> load_only(const std::string& path, const std::optional<oci::Platform>& platform,
+                                         const Stop& stop);
     Result<inside::Image> contents_of(const std::string& name, const store::ImageRecord& record,
                                       const std::optional<oci::Platform>& platform);
     Result<inside::Image> contents_of(const source::ResolvedImage& image, std::shared_ptr<source::ImageOrigin> origin);
