@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
 #include <tuple>
-#include <nlohmann/json.hpp>
 
 namespace cooper::attest {
 

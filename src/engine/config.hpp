@@ -52,8 +52,8 @@ struct Config {
     ops::OnLeak secret_leaks = ops::OnLeak::fail;  // a step leaves the value of a secret behind
     std::int64_t tag_max_age_s = -1;               // what tags mean is asked again after so long; -1 = with --pull only
     std::vector<std::string> dns;
-    std::string network;            // provider of networks for steps, see run::OciExecutorOptions; empty = automatic
-    bool shares_processes = false;  // of steps, see run::OciExecutorOptions
+    std::string network;             // provider of networks for steps, see run::OciExecutorOptions; empty = automatic
+    bool shares_processes = false;   // of steps, see run::OciExecutorOptions
     std::string provenance_env_dir;  // of files whose keys stand in every provenance; empty = none
     std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};  // later ones win
 };

@@ -206,7 +206,8 @@ Result<ImageParts> parts_at(source::ImageOrigin& origin, const oci::Reference& r
             ++out.attestations;
             continue;
         }
-        ImagePart part{.platform = entry.platform ? oci::format_platform(*entry.platform) : "", .manifest = entry.digest};
+        ImagePart part{.platform = entry.platform ? oci::format_platform(*entry.platform) : "",
+                       .manifest = entry.digest};
         const std::string bytes = index ? TRY(origin.fetch_manifest(reference, entry.digest, stop)) : top;
         if (!oci::is_index(TRY(oci::sniff_media_type(bytes)))) {
             const oci::Manifest manifest = TRY(oci::parse_manifest(bytes, entry.media_type));
@@ -247,7 +248,8 @@ Result<ImageParts> LocalEngine::parts_of(const store::ImageRecord& record) {
                 const auto kept = TRY(store_->layer(layer.layer));
                 if (kept.on_disk) unpacked = kept.info.size_bytes;
             }
-            part.packed_bytes = part.packed_bytes && packed ? std::optional(*part.packed_bytes + *packed) : std::nullopt;
+            part.packed_bytes =
+                part.packed_bytes && packed ? std::optional(*part.packed_bytes + *packed) : std::nullopt;
             part.unpacked_bytes =
                 part.unpacked_bytes && unpacked ? std::optional(*part.unpacked_bytes + *unpacked) : std::nullopt;
         }

@@ -131,7 +131,8 @@ Result<attest::Facts> LocalJob::build_facts(const ResultRef& ref, const exporter
     attest::Facts facts;
     facts.builder_platform = oci::format_platform(oci::host_platform());
     if (const std::string& directory = engine_.config_.provenance_env_dir; !directory.empty())
-        facts.environment = TRY_CONTEXT(environment_of(directory), "what provenance says of the builder, {}", directory);
+        facts.environment =
+            TRY_CONTEXT(environment_of(directory), "what provenance says of the builder, {}", directory);
     facts.hide = [guard = &workshop_->secrets()](std::string_view text) {
         return guard->without_secrets(std::string(text));
     };

@@ -185,8 +185,8 @@ private:
     Result<std::string> text_of(const oci::Descriptor& blob, std::size_t limit_bytes) {
         std::string text = TRY(text_of(blob.digest, limit_bytes));
         if (text.size() == blob.size) return text;
-        return broken(fmt::format("{} has {} bytes, and what names it says {}", blob.digest.to_string(), text.size(),
-                                  blob.size));
+        return broken(
+            fmt::format("{} has {} bytes, and what names it says {}", blob.digest.to_string(), text.size(), blob.size));
     }
 
     Result<std::vector<LoadedImage>> from_index(const std::string& text) {

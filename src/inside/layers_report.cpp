@@ -133,8 +133,8 @@ std::string to_text(const LayersReport& report) {
     }
     text += fmt::format("\n{} in {}", human_size(report.stored_bytes), counted(image.layers.size(), "layer", "layers"));
     if (all_packed && packed > 0) text += fmt::format(", {} packed", human_size(packed));
-    text +=
-        fmt::format("; {} seen, {}\n", counted(report.seen_files, "file is", "files are"), human_size(report.seen_bytes));
+    text += fmt::format("; {} seen, {}\n", counted(report.seen_files, "file is", "files are"),
+                        human_size(report.seen_bytes));
     if (report.wasted_bytes > 0) {
         text += fmt::format("{} ({}) wasted: stored, and not seen\n", human_size(report.wasted_bytes),
                             percent(report.wasted_bytes, report.stored_bytes));

@@ -6,8 +6,8 @@
 
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace cooper::source {
 namespace {
