@@ -110,6 +110,10 @@ struct TreeDigester::State {
     // Set: everything counts with the mode and owner of its usual node, and this is what is known of the tree as it is.
     State* plain = nullptr;
     Replacement replacement;
+    // And here, what was read for such digests, now and earlier; of trees that may change only.
+    std::function<DigestTable()> load_usual;
+    std::optional<DigestTable> usual_known;
+    bool usual_learnt = false;
 
     struct Job {
         DirectoryRef dir;
@@ -279,7 +283,7 @@ struct TreeDigester::State {
         if (entry != nullptr && recall(*entry, record.self)) return {};
         record.self.digest = TRY(digest_header(*record.dir, record.self.node));
         record.self.known = true;
-        learnt = true;
+        if (plain == nullptr) learnt = true;
         return {};
     }
 
@@ -360,6 +364,7 @@ struct TreeDigester::State {
                             const Stop& stop);
     Result<bool> list_dir(const std::string& path, std::size_t limit, int depth, std::vector<ListedFile>& files,
                           const Stop& stop);
+    [[nodiscard]] DigestTable make_table() const;
     void close_dirs() {
         for (auto& [path, record] : dirs) record->dir.reset();
     }
@@ -932,11 +937,21 @@ Result<Digest> TreeDigester::digest_all(std::span<const ContentSelector> selecto
 Result<Digest> TreeDigester::digest_alike(std::span<const ContentSelector> selectors, const Replacement& replacement,
                                           Stop stop) {
     auto locked = state_.lock();
-    State usual(**locked, replacement);
+    State& plain = **locked;
+    State usual(plain, replacement);
+    usual.started_ns = plain.started_ns;
+    if (!tree_->immutable()) {
+        if (!plain.usual_known) plain.usual_known = plain.load_usual ? plain.load_usual() : DigestTable();
+        usual.known = std::move(*plain.usual_known);
+    }
     auto result = digest_joined(selectors, [&](const ContentSelector& selector) {
         return has_filters(selector) ? usual.filtered(selector, nullptr, stop) : usual.plain_digest(selector, stop);
     });
-    (*locked)->close_dirs();
+    plain.close_dirs();
+    if (!tree_->immutable()) {
+        plain.usual_known = usual.learnt ? usual.make_table() : std::move(usual.known);
+        plain.usual_learnt = plain.usual_learnt || usual.learnt;
+    }
     return result;
 }
 
@@ -985,13 +1000,22 @@ std::vector<TreeDigester::HashedFile> TreeDigester::hashed_files(const std::stri
     return files;
 }
 
-DigestTable TreeDigester::table() {
+void TreeDigester::remember_usual(std::function<DigestTable()> load) { (*state_.lock())->load_usual = std::move(load); }
+
+std::optional<DigestTable> TreeDigester::take_usual() {
     auto locked = state_.lock();
     State& state = **locked;
-    const DigestTable& old = state.known;
-    const bool immutable = tree_->immutable();
+    if (!std::exchange(state.usual_learnt, false)) return std::nullopt;
+    return state.usual_known;
+}
+
+DigestTable TreeDigester::table() { return (*state_.lock())->make_table(); }
+
+DigestTable TreeDigester::State::make_table() const {
+    const DigestTable& old = known;
+    const bool immutable = tree->immutable();
     DigestTable out;
-    out.scanned_ns = state.started_ns != 0 ? state.started_ns : old.scanned_ns;
+    out.scanned_ns = started_ns != 0 ? started_ns : old.scanned_ns;
 
     const auto add_string = [&](std::string_view text) {
         const auto at = static_cast<std::uint32_t>(out.strings.size());
@@ -1030,12 +1054,12 @@ DigestTable TreeDigester::table() {
     if (carry) {
         for (const auto& dir : old.dirs) sources[old.path_of(dir)].old = &dir;
     }
-    for (const auto& [path, record] : state.dirs) {
+    for (const auto& [path, record] : dirs) {
         auto& source = sources[path];
         source.any = record.get();
         if (record->listed) source.listed = record.get();
     }
-    for (const auto& [path, record] : state.loose) {
+    for (const auto& [path, record] : loose) {
         sources[codec::dir_name(path)].loose.emplace(record.name, &record);
     }
 

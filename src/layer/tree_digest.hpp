@@ -10,6 +10,8 @@
 #include "layer/digest_table.hpp"
 #include "snapshot/tree.hpp"
 
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -63,6 +65,10 @@ public:
     [[nodiscard]] bool take_learnt();
     // All that is known now, for the next time; started is when the first file was looked at.
     [[nodiscard]] DigestTable table();
+    // digest_alike() reads files that have an unusual mode or owner once more. Of a tree that may change that is
+    // remembered, too: load() is asked when it is first needed; take_usual() is to be saved, nullopt: nothing is new.
+    void remember_usual(std::function<DigestTable()> load);
+    [[nodiscard]] std::optional<DigestTable> take_usual();
     // The stat a file had when it was hashed, to notice changes before copying; nullopt when it was not hashed.
     [[nodiscard]] std::optional<snapshot::Node> hashed_node(std::string_view path);
     [[nodiscard]] const snapshot::TreeRef& tree() const { return tree_; }

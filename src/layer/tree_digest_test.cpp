@@ -190,6 +190,39 @@ TEST_F(TreeDigestTest, AlikeIsOfWhatTheDigestHasSeen) {
     EXPECT_EQ(changed.digest_alike(whole, {.mode = "0"}, {}).error().code(), Code::aborted);
 }
 
+TEST_F(TreeDigestTest, WhatWasReadForAlikeIsRemembered) {
+    make({"d", "d/a=one", "d/b=two", "d/c=three"});
+    for (const char* name : {"d/a", "d/b"}) {
+        ASSERT_EQ(::chmod((host_ + "/t/" + name).c_str(), 0600), 0);
+    }
+    for (const char* name : {"d/a", "d/b", "d/c"}) age(name);
+    ::usleep(50'000);  // so that their change time is old enough to be believed, too
+    const std::vector<ContentSelector> whole{{.path = "d"}};
+    DigestTable own;
+    DigestTable usual;
+    std::string digests[3];
+    for (int round = 0; round < 3; ++round) {
+        SCOPED_TRACE(round);
+        if (round == 2) write("d/b", "2");
+        TreeDigester digester(live(), own, 1);
+        digester.remember_usual([&] { return usual; });
+        ASSERT_TRUE(digester.digest_all(whole, {}));
+        const auto read = digester.counters().files_read;
+        EXPECT_EQ(read, round == 0 ? 3U : round == 1 ? 0U : 1U);
+        digests[round] = digester.digest_alike(whole, {.mode = "0"}, {}).value().to_string();
+        TreeDigester fresh(live(), {}, 1);
+        ASSERT_TRUE(fresh.digest_all(whole, {}));
+        EXPECT_EQ(digests[round], fresh.digest_alike(whole, {.mode = "0"}, {}).value().to_string());
+        const auto learnt = digester.take_usual();
+        EXPECT_EQ(learnt.has_value(), round != 1);
+        EXPECT_FALSE(digester.take_usual());
+        if (learnt) usual = *learnt;
+        own = digester.table();
+    }
+    EXPECT_EQ(digests[0], digests[1]);
+    EXPECT_NE(digests[1], digests[2]);
+}
+
 TEST_F(TreeDigestTest, AlikeOwnersAreRoot) {
     if (::getuid() != 0) GTEST_SKIP() << "needs root";
     make({"d", "d/a=data0", "d/link>a"});

@@ -11,6 +11,8 @@ namespace cooper::source {
 
 namespace {
 
+constexpr const char* kUsual = "-usual";  // what was read for digests of alike contents
+
 // Include patterns for paths that must be reachable: the path as written and where its links lead.
 Result<std::vector<std::string>> follow(const snapshot::Tree& tree, const std::vector<std::string>& paths) {
     std::vector<std::string> patterns;
@@ -68,6 +70,11 @@ Result<std::unique_ptr<LocalContext>> LocalContext::open(const LocalOptions& opt
     layer::DigestTable known;
     if (!options.stat_cache_file.empty()) known = layer::DigestTable::load(options.stat_cache_file, context->key_);
     context->digester_ = std::make_unique<layer::TreeDigester>(context->tree_, std::move(known), options.threads);
+    if (!options.stat_cache_file.empty()) {
+        context->digester_->remember_usual([file = options.stat_cache_file + kUsual, key = context->key_] {
+            return layer::DigestTable::load(file, key);
+        });
+    }
     return context;
 }
 
@@ -82,7 +89,9 @@ Result<Digest> LocalContext::digest(std::span<const layer::ContentSelector> sele
 }
 
 Result<> LocalContext::save() {
-    if (stat_cache_file_.empty() || !digester_ || !digester_->take_learnt()) return {};
+    if (stat_cache_file_.empty() || !digester_) return {};
+    if (const auto usual = digester_->take_usual()) TRY(usual->save(stat_cache_file_ + kUsual, key_));
+    if (!digester_->take_learnt()) return {};
     return digester_->table().save(stat_cache_file_, key_);
 }
 
