@@ -203,6 +203,15 @@ Emulation Emulators::for_step(std::string_view architecture) {
     return emulation;
 }
 
+bool Emulators::may_run(std::string_view architecture) {
+    if (is_own(architecture)) return true;
+    const std::vector<BinaryHandler> handlers = host_handlers();
+    if (std::ranges::any_of(handlers, [&](const BinaryHandler& handler) { return handler.takes(architecture); }))
+        return true;
+    const Machine* machine = machine_of(architecture);
+    return machine != nullptr && find(*machine) && own_handlers_work();
+}
+
 std::vector<std::string> Emulators::architectures() {
     std::vector<std::string> names;
     const std::vector<BinaryHandler> handlers = host_handlers();

@@ -54,6 +54,8 @@ public:
     [[nodiscard]] Emulation for_step(std::string_view architecture);
     // Those whose programs run here beside this machine's.
     [[nodiscard]] std::vector<std::string> architectures();
+    // Whether anything takes such programs, be it a handler of the host whose emulator only the image may have.
+    [[nodiscard]] bool may_run(std::string_view architecture);
 
 private:
     bool own_handlers_work();

@@ -5,6 +5,7 @@
 #include "run/bundle.hpp"
 #include "run/cgroup.hpp"
 #include "run/etc_files.hpp"
+#include "run/foreign_program.hpp"
 #include "run/network.hpp"
 #include "run/port_proxy.hpp"
 #include "run/runtime_failure.hpp"
@@ -102,6 +103,7 @@ public:
     std::vector<std::string> emulated() override { return emulators_.architectures(); }
 
 private:
+    bool cannot_run(const std::string& architecture);
     Result<std::unique_ptr<NetworkLease>> acquire_network(NetworkMode mode, const Stop& stop) {
         if (mode == NetworkMode::host) return std::unique_ptr<NetworkLease>();
         return (mode == NetworkMode::none ? *none_ : *bridge_).acquire(stop);
@@ -136,6 +138,12 @@ private:
     std::atomic<std::uint64_t> count_{0};
 };
 
+// For a program on descriptors of the caller's, whose output nobody sees here.
+bool OciExecutor::cannot_run(const std::string& architecture) {
+    if (architecture == "arm" && own_architecture() == "arm64") return false;
+    return !emulators_.may_run(architecture);
+}
+
 Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, const Stop& stop) {
     const std::uint64_t number = count_++;
     const std::unique_ptr<NetworkLease> network = TRY(acquire_network(spec.network, stop));
@@ -165,6 +173,8 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
         if (!network) return bad_input("ports can only be published with a network of the container's own");
         TRY(proxy.start(spec.ports, network->namespace_fd(), network->address()));
     }
+    // Looked at now: once the mounts of the step are gone, its links lead nowhere.
+    const std::optional<std::string> foreign = foreign_architecture(bundle.root(), spec);
     // crun says on the step's standard error that the kernel refuses its program: its log is closed by then.
     bool refused = false;
     Streams watched = streams;
@@ -179,7 +189,8 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     Step step(watched, proxy.ports(), *freezer,
               options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
     const Result<StepEnd> end = step.run(init_, bundle, spec, stop);
-    auto failure = end ? runtime_failure(*end, spec, bundle.root(), refused) : std::nullopt;
+    if (!streams.output && foreign) refused = cannot_run(*foreign);
+    auto failure = end ? runtime_failure(*end, spec, foreign, refused) : std::nullopt;
     bundle.finish();
     if (!end) return end.error();
     if (failure) return std::move(*failure);

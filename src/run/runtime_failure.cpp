@@ -34,13 +34,13 @@ bool mentions(const std::string& text, std::initializer_list<const char*> words)
 
 }  // namespace
 
-std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec, const sys::RootedDir& root,
-                                     bool refused) {
+std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec,
+                                     const std::optional<std::string>& foreign, bool refused) {
     if (end.code == 0) return std::nullopt;
     const std::string message = last_error(end.runtime_log);
     const std::string program = spec.args.empty() ? "" : spec.args.front();
     if (refused || mentions(message, {"xec format error"})) {
-        if (const auto foreign = foreign_architecture(root, spec)) {
+        if (foreign) {
             return bad_input("exec {}: exec format error: it is a program for linux/{}, and this machine is linux/{}",
                              cooper::quoted(program), *foreign, own_architecture())
                 .with_hint(fmt::format("install qemu-user-static (with a kernel before 6.7, or without crun, "

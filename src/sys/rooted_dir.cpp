@@ -12,15 +12,20 @@ namespace cooper::sys {
 
 namespace {
 
+constexpr int kMaxRaces = 100'000;
+
 int openat2_in_root(int root, const char* path, int flags, mode_t mode) {
     open_how how{};
     how.flags = static_cast<std::uint64_t>(flags) | O_CLOEXEC;
     how.mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? mode : 0;
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-    while (true) {
+    for (int again = 0;;) {
         const auto fd = static_cast<int>(::syscall(SYS_openat2, root, path, &how, sizeof how));
-        // EAGAIN: a rename elsewhere raced with the walk; the kernel asks to try again.
-        if (fd >= 0 || (errno != EINTR && errno != EAGAIN)) return fd;
+        if (fd >= 0) return fd;
+        // EAGAIN: a rename elsewhere raced with the walk; the kernel asks to try again. It asks for ever where the
+        // mount that the root is of has been taken apart.
+        if (errno == EAGAIN && ++again < kMaxRaces) continue;
+        if (errno != EINTR) return fd;
     }
 }
 
