@@ -67,6 +67,7 @@ class Project:
                 self.write(f"{folder}/{deep}{rng.choice(WORDS)}{i}.txt", self.text(), rng.choice([0o644, 0o644, 0o755, 0o600]))
         self.write("top.txt", self.text())
         self.write("skipped.log", self.text())
+        self.pack()
         link = self.dir / self.folders[0] / "link"
         link.symlink_to("../top.txt")
         self.ignore = ["*.log"]
@@ -83,6 +84,14 @@ class Project:
         path.write_text(text)
         path.chmod(mode)
 
+    def pack(self):
+        with tarfile.open(self.dir / "pack.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+            for word in self.rng.sample(WORDS, 2):
+                member = tarfile.TarInfo(f"packed/{word}")
+                text = self.text().encode()
+                member.size, member.mode, member.uid = len(text), self.rng.choice([0o644, 0o600, 0o4755]), self.rng.randrange(3)
+                archive.addfile(member, io.BytesIO(text))
+
     def make_steps(self):
         """Of two stages: lines of the first, then of the last. CHMOD and CHOWN fix what the source says."""
         one, two, three = self.folders
@@ -94,6 +103,8 @@ class Project:
         last = [rng.choice([f"COPY --from=first /{one} /copied", "COPY --from=first / /all"]),
                 rng.choice([f"COPY --chmod=0640 {two} /fixed/", f"COPY --chmod=u=rwX,go=rX {two} /fixed/"]),
                 f"COPY --chown=5:6 {three} /owned/",
+                rng.choice([f"COPY --from=first --chown=8:9 /{one} /given", f"COPY --from=first --chmod=u=rwX,g=u,o= /{one} /given",
+                            f"ADD --chown=1:2 pack.tar {two}/*.txt /given/", "ADD --chmod=0600 pack.tar top.txt /given/"]),
                 rng.choice([f"COPY {two}/*.txt top.txt /flat/", f"ADD {two}/ /flat/", "COPY top.txt /flat/"]),
                 "ARG LABEL=none", "LABEL flavour=$LABEL", rng.choice(["ENV WHERE=/srv", "USER 7", "WORKDIR /srv/app"]),
                 rng.choice([f"COPY --exclude=*.log . /whole/", f"COPY --link {one} /linked/", f"COPY --parents {one}/./deep* {three} /tree/"])]
@@ -125,7 +136,7 @@ class Project:
         name = path.relative_to(self.dir)
         kind = rng.choice(["content", "content", "same size", "mode", "rename", "rename folder", "add", "remove", "link",
                            "argument", "label", "ignore", "base", "swap", "chmod", "chown", "folder mode", "empty folder",
-                           "hard link", "to folder", "user"])
+                           "hard link", "to folder", "user", "archive", "owner inside"])
         if kind == "content":
             path.write_text(self.text())
         elif kind == "same size":  # within the same times, too
@@ -183,6 +194,12 @@ class Project:
                 path.unlink()
                 path.mkdir()
                 (path / "inside.txt").write_text(self.text())
+        elif kind == "archive":
+            self.pack()
+        elif kind == "owner inside":  # of what a stage has copied
+            first, last = self.steps
+            first = [line for line in first if not line.startswith("RUN chown")]
+            self.steps = [*first, f"RUN chown -R {rng.randrange(1, 9)} /{self.folders[0]}"], last
         elif kind == "user":
             self.steps = tuple([line.replace("USER 7", "USER 8") for line in part] for part in self.steps)
         self.save()
