@@ -34,8 +34,7 @@ check() { # WHAT COMMAND…
 sent() { sed -nE 's/.* ([0-9]+) bytes sent$/\1/p' <<<"$1"; }
 tool() { "$tools/run.sh" "$1" --state "$work/tools" "${@:2}"; }
 in_podman() { tool podman run --rm --network none "$@"; }
-runs=0
-in_containerd() { runs=$((runs + 1)); tool ctr run --rm "docker.io/library/$1" "run$runs" "${@:2}"; }
+in_containerd() { tool ctr run --rm "docker.io/library/$1" "run$BASHPID-$RANDOM" "${@:2}"; }
 digest_of() { sha256sum "$1" | cut -c-64; }
 
 mkdir "$work/context"
@@ -116,8 +115,10 @@ head -c 300000000 /dev/urandom >"$work/context/big"
 "$cooper" build -q -t long:1 "$work/context" >/dev/null
 "$cooper" save --containerd long:1 >/dev/null 2>&1 &
 running=$!
-for _ in $(seq 200); do
-    [ "$(tool ctr content active | awk 'NR > 1' | wc -l)" = 0 ] || break
+ingests=$work/tools/containerd/io.containerd.content.v1.content/ingest
+for _ in $(seq 1000); do
+    [ -z "$(find "$ingests" -name data -size +2000k 2>/dev/null)" ] || break
+    sleep 0.01
 done
 kill -9 $running
 wait $running 2>/dev/null || true
