@@ -159,10 +159,10 @@ Result<int> LocalEngine::run(const RunRequest& request, ProgressSink& progress, 
     run::InteractiveOptions options;
     if (watch != nullptr) {
         spec.disk_watched = true;
-        options.started = [&](run::Streams::Control& control) {
-            watch->set_pause([&control](bool on) { on ? control.pause() : control.resume(); });
+        options.pausable = [&](run::Streams::Control* control) {
+            if (control == nullptr) return watch->set_pause({});
+            watch->set_pause([control](bool on) { on ? control->pause() : control->resume(); });
         };
-        options.finished = [&] { watch->set_pause({}); };
     }
     const auto exit = run::run_interactive(*TRY(executor()), spec, options, ends);
     if (watch != nullptr && watch->refused()) return *watch->refused();

@@ -121,13 +121,9 @@ public:
         run::ProcessSpec watched_spec = spec;
         watched_spec.disk_watched = true;
         run::Streams watched = streams;
-        watched.started = [&](run::Streams::Control& control) {
-            watch->set_pause([&control](bool on) { on ? control.pause() : control.resume(); });
-            if (streams.started) streams.started(control);
-        };
-        watched.finished = [&] {
-            watch->set_pause({});
-            if (streams.finished) streams.finished();
+        watched.pausable = [&](run::Streams::Control* control) {
+            if (control == nullptr) return watch->set_pause({});
+            watch->set_pause([control](bool on) { on ? control->pause() : control->resume(); });
         };
         auto exit = executor.run(watched_spec, watched, watch->stop());
         if (const auto refused = watch->refused()) return *refused;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <fcntl.h>
 #include <optional>
 #include <sys/stat.h>
@@ -13,6 +14,10 @@
 
 namespace cooper::run {
 namespace {
+
+constexpr const char* kFreezerFile = "/cgroup.freeze";   // v2
+constexpr const char* kFreezerState = "/freezer.state";  // v1
+constexpr std::string_view kThawed = "THAWED";
 
 std::string read_file(const std::string& path) {
     const sys::Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -167,8 +172,8 @@ void CgroupTree::add_v2(Cgroup& cgroup, const std::string& relative, const Cgrou
         cgroup.memory_is_v2_ = true;
     }
     cgroup.cpu_dir_ = cgroup.cpuset_dir_ = path;
-    if (wishes.freezer && ::access((path + "/cgroup.freeze").c_str(), W_OK) == 0) {
-        cgroup.freezer_file_ = path + "/cgroup.freeze";
+    if (wishes.freezer && ::access((path + kFreezerFile).c_str(), W_OK) == 0) {
+        cgroup.freezer_dir_ = path;
         cgroup.freezer_is_v2_ = true;
     }
     const sys::Fd dir(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -218,8 +223,7 @@ Cgroup CgroupTree::create(const std::string& parent, const std::string& name, co
         inherit_cpuset(cpuset_.mount + cpuset_.prefix, relative);
     }
     if (wishes.freezer) {
-        const std::string path = add_v1(cgroup, freezer_, relative);
-        if (!path.empty()) cgroup.freezer_file_ = path + "/freezer.state";
+        cgroup.freezer_dir_ = add_v1(cgroup, freezer_, relative);
     }
     // On hybrid hosts the v2 hierarchy has nothing we lack.
     if (!v2_.mount.empty() && memory_.mount.empty()) add_v2(cgroup, relative, wishes);
@@ -240,7 +244,9 @@ void CgroupTree::sweep() const {
             // "PID-N": of a live owner it may be about to be used.
             const auto pid = parse_int(cut(entry.name, '-').first);
             if (pid && ::access(fmt::format("/proc/{}", *pid).c_str(), F_OK) != 0) {
-                if (place == &freezer_) write_file(base + "/" + entry.name + "/freezer.state", "THAWED");
+                const std::string left = base + "/" + entry.name;
+                if (place == &freezer_) write_file(left + kFreezerState, kThawed);
+                if (place == &v2_) write_file(left + kFreezerFile, "0");
                 ::unlinkat(dir.get(), entry.name.c_str(), AT_REMOVEDIR);
             }
         }
@@ -294,23 +300,40 @@ Result<> Cgroup::limit(const Resources& resources) const {
 }
 
 std::unique_ptr<Freezer> Cgroup::freezer() const {
-    return freezer_is_v2_ ? std::make_unique<Freezer>(freezer_file_, "1", "0")
-                          : std::make_unique<Freezer>(freezer_file_, "FROZEN", "THAWED");
+    return std::make_unique<Freezer>(freezer_dir_, freezer_is_v2_ ? Freezer::Version::v2 : Freezer::Version::v1);
+}
+
+std::string Cgroup::thaw_file() const {
+    return freezer_is_v2_ || freezer_dir_.empty() ? "" : freezer_dir_ + kFreezerState;
+}
+
+void Freezer::write(bool frozen) {
+    if (dir_.empty()) return;
+    if (version_ == Version::v2) {
+        write_file(dir_ + kFreezerFile, frozen ? "1" : "0");
+    } else {
+        write_file(dir_ + kFreezerState, frozen ? std::string_view("FROZEN") : kThawed);
+    }
 }
 
 void Freezer::freeze() {
     auto ended = ended_.lock();
-    if (!*ended && !file_.empty()) write_file(file_, freeze_);
+    if (!*ended) write(true);
 }
 
 void Freezer::thaw() {
     auto ended = ended_.lock();
-    if (!*ended && !file_.empty()) write_file(file_, thaw_);
+    if (!*ended) write(false);
 }
 
-void Freezer::end() {
-    thaw();
-    *ended_.lock() = true;
+void Freezer::kill() {
+    auto ended = ended_.lock();
+    *ended = true;
+    if (version_ == Version::v2 || dir_.empty()) return;
+    for (const std::string& line : split(read_file(dir_ + "/cgroup.procs"), '\n')) {
+        if (const auto pid = parse_int(line); pid && *pid > 1) ::kill(static_cast<pid_t>(*pid), SIGKILL);
+    }
+    write(false);
 }
 
 bool Cgroup::oom_killed() const {

@@ -29,18 +29,21 @@ struct CgroupWishes {
 class Freezer {
 public:
     Freezer() = default;
-    // The file that takes the words; nothing happens when it is empty.
-    Freezer(std::string file, std::string_view freeze, std::string_view thaw)
-        : file_(std::move(file)), freeze_(freeze), thaw_(thaw) {}
+    enum class Version : std::uint8_t { v1, v2 };
+    // dir: of the cgroup; nothing happens when it is empty.
+    Freezer(std::string dir, Version version) : dir_(std::move(dir)), version_(version) {}
     void freeze();
     void thaw();
-    // They go on, and are not held up again: frozen processes of v1 take not even SIGKILL.
-    void end();
+    // Before their namespace is killed: what is held up does not run once more. Frozen processes of v1 end only when
+    // they are thawed, so they are killed here first.
+    void kill();
+    // They have ended.
+    void end() { *ended_.lock() = true; }
 
 private:
-    std::string file_;
-    std::string freeze_;
-    std::string thaw_;
+    void write(bool frozen);
+    std::string dir_;
+    Version version_ = Version::v2;
     Guarded<bool> ended_;
 };
 
@@ -62,7 +65,7 @@ public:
     [[nodiscard]] Usage usage() const;
     [[nodiscard]] std::unique_ptr<Freezer> freezer() const;
     // Of v1: what cooper-init thaws when cooper is gone. Empty where SIGKILL is enough.
-    [[nodiscard]] std::string thaw_file() const { return freezer_is_v2_ ? "" : freezer_file_; }
+    [[nodiscard]] std::string thaw_file() const;
 
 private:
     friend class CgroupTree;
@@ -71,7 +74,7 @@ private:
     std::string memory_dir_;
     std::string cpu_dir_;
     std::string cpuset_dir_;
-    std::string freezer_file_;
+    std::string freezer_dir_;
     bool freezer_is_v2_ = false;
     bool memory_is_v2_ = false;
     bool guards_devices_ = false;

@@ -36,6 +36,9 @@ struct Streams {
         virtual const std::vector<PublishedPort>& ports() = 0;  // with the chosen host ports
     };
     std::function<void(Control&)> started;
+    // Called before anything of the process runs, with what can pause it from then on, and with nullptr before that
+    // goes away; both on the thread of run().
+    std::function<void(Control*)> pausable;
     // Called once after the process has ended, before the Control dies; only when started was called.
     std::function<void()> finished;
 };

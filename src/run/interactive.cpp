@@ -147,12 +147,9 @@ Result<Exit> run_interactive(Executor& executor, const ProcessSpec& spec, const 
     streams.started = [&](Streams::Control& control) {
         if (options.on_ports && !control.ports().empty()) options.on_ports(control.ports());
         forwarder->start(control);
-        if (options.started) options.started(control);
     };
-    streams.finished = [&] {
-        if (options.finished) options.finished();
-        forwarder.reset();
-    };
+    streams.finished = [&forwarder] { forwarder.reset(); };
+    streams.pausable = options.pausable;
     return executor.run(spec, streams, stop);
 }
 

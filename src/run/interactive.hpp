@@ -15,9 +15,7 @@ struct InteractiveOptions {
     int stderr_fd = 2;
     // Called when ports are published, with the chosen host ports.
     std::function<void(const std::vector<PublishedPort>&)> on_ports;
-    // As those of Streams.
-    std::function<void(Streams::Control&)> started;
-    std::function<void()> finished;
+    std::function<void(Streams::Control*)> pausable;  // as that of Streams
 };
 // spec.tty decides whether a pty is made (the user's terminal is put into raw mode meanwhile);
 // spec.stdin_mode whether stdin is forwarded. Blocks SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2

@@ -1,5 +1,6 @@
 #include "run/step.hpp"
 
+#include "base/defer.hpp"
 #include "base/text.hpp"
 
 #include <algorithm>
@@ -178,7 +179,7 @@ Result<> Step::pump(const Stop& stop) {
         }
         if (fds[2].revents != 0) {
             killed = true;
-            freezer_.end();
+            freezer_.kill();
             if (processes_ == Processes::own) {
                 TRY(child_.signal(SIGKILL));
             } else {
@@ -198,6 +199,10 @@ Result<> Step::pump(const Stop& stop) {
 Result<StepEnd> Step::run(const std::string& init_program, const Bundle& bundle, const ProcessSpec& spec,
                           const Stop& stop) {
     TRY(check_stop(stop));
+    if (streams_.pausable) streams_.pausable(this);
+    const Defer unreachable([this] {
+        if (streams_.pausable) streams_.pausable(nullptr);
+    });
     TRY(start(init_program, bundle, spec));
     const Result<> pumped = pump(stop);
     if (announced_ && streams_.finished) streams_.finished();

@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <ctime>
 #include <fcntl.h>
+#include <map>
 #include <sched.h>
 #include <set>
 #include <sys/mman.h>
@@ -34,6 +36,13 @@ constexpr std::chrono::nanoseconds kLongestTick = std::chrono::milliseconds(50);
 constexpr auto kLongestLook = std::chrono::milliseconds(5);
 constexpr int kShareOfLooks = 8;
 constexpr std::uint64_t kFastestBytesPerNs = 4;
+
+// Of this thread: what takes long because others run meanwhile takes no longer.
+std::chrono::nanoseconds processor_time() {
+    timespec time{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
 
 }  // namespace
 
@@ -122,12 +131,14 @@ std::uint64_t Space::free_bytes() const {
 
 Result<std::uint64_t> Space::measure(const std::function<Result<std::uint64_t>()>& how) {
     Measured measured{.at = SteadyClock::now(), .free_bytes = free_bytes(), .charged = page_->charged.load()};
-    for (auto watches = watches_.lock(); Watch * watch : *watches)
-        watch->seen_.at_measure = watch->seen_.bytes = watch->bytes();
+    std::map<const Watch*, std::uint64_t> seen;
+    for (auto watches = watches_.lock(); const Watch* watch : *watches) seen[watch] = watch->bytes();
     measured.used = TRY(how());
     measured.took = SteadyClock::now() - measured.at;
-    // What was charged meanwhile may have been seen already: counted twice rather than not at all.
+    // What was charged or written meanwhile may have been seen already: counted twice rather than not at all.
+    auto watches = watches_.lock();
     page_->base.store(static_cast<std::int64_t>(measured.used) - static_cast<std::int64_t>(measured.charged));
+    for (Watch* watch : *watches) watch->seen_.at_measure = seen[watch];
     *measured_.lock() = measured;
     return measured.used;
 }
@@ -246,18 +257,19 @@ void Space::guard(const Stop& stop) noexcept {
 }
 
 std::uint64_t Space::most_used() {
+    auto watches = watches_.lock();
     const Measured last = *measured_.lock();
     const std::uint64_t free = free_bytes();
     const std::uint64_t written = last.free_bytes > free ? last.free_bytes - free : 0;
     std::uint64_t seen = page_->charged.load() - last.charged;
-    for (auto watches = watches_.lock(); Watch * watch : *watches) {
+    for (Watch* watch : *watches) {
         auto& look = watch->seen_;
-        const auto now = SteadyClock::now();
         // Those of many files are left to whole measurements.
-        if (look.took < kLongestLook && now - look.at > look.took * kShareOfLooks) {
+        if (look.took < kLongestLook && SteadyClock::now() - look.at > look.took * kShareOfLooks) {
+            const auto before = processor_time();
             look.bytes = watch->bytes();
             look.at = SteadyClock::now();
-            look.took = look.at - now;
+            look.took = processor_time() - before;
         }
         if (look.bytes > look.at_measure) seen += look.bytes - look.at_measure;
     }

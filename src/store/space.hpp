@@ -97,7 +97,7 @@ public:
         void pause(bool on);
         [[nodiscard]] bool can_pause() { return pause_.lock()->set != nullptr; }
         [[nodiscard]] std::uint64_t bytes() const;
-        // What it has written, guarded by the list of all.
+        // What it has written; guarded by the list of all, together with measured_.
         struct Seen {
             std::uint64_t at_measure = 0;
             std::uint64_t bytes = 0;
