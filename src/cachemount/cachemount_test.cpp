@@ -7,6 +7,7 @@
 #include "sys/temp_dir.hpp"
 #include "sys/xattr.hpp"
 
+#include <chrono>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include <gtest/gtest.h>
 #include <random>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
 namespace cooper::cachemount {
@@ -270,6 +272,7 @@ TEST(CacheMount, TwoWritersArePutTogether) {
     one.write("common", "of one");
     fs::remove(one.path("goes"));
     fs::remove(one.path("stays"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the clock of file systems has ticks
     other.write("of-other", "2");
     other.write("common", "of other, later");
     other.write("stays", "changed");
