@@ -32,6 +32,8 @@ public:
     enum class Version : std::uint8_t { v1, v2 };
     // dir: of the cgroup; nothing happens when it is empty.
     Freezer(std::string dir, Version version) : dir_(std::move(dir)), version_(version) {}
+    // Whether this host has one.
+    [[nodiscard]] bool works() const { return !dir_.empty(); }
     void freeze();
     void thaw();
     // Before their namespace is killed: what is held up does not run once more. Frozen processes of v1 end only when

@@ -37,7 +37,7 @@ struct Streams {
     };
     std::function<void(Control&)> started;
     // Called before anything of the process runs, with what can pause it from then on, and with nullptr before that
-    // goes away; both on the thread of run().
+    // goes away; both on the thread of run(). Not called where the host cannot pause.
     std::function<void(Control*)> pausable;
     // Called once after the process has ended, before the Control dies; only when started was called.
     std::function<void()> finished;

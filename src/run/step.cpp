@@ -199,9 +199,10 @@ Result<> Step::pump(const Stop& stop) {
 Result<StepEnd> Step::run(const std::string& init_program, const Bundle& bundle, const ProcessSpec& spec,
                           const Stop& stop) {
     TRY(check_stop(stop));
-    if (streams_.pausable) streams_.pausable(this);
-    const Defer unreachable([this] {
-        if (streams_.pausable) streams_.pausable(nullptr);
+    const bool pausable = streams_.pausable && freezer_.works();
+    if (pausable) streams_.pausable(this);
+    const Defer unreachable([&] {
+        if (pausable) streams_.pausable(nullptr);
     });
     TRY(start(init_program, bundle, spec));
     const Result<> pumped = pump(stop);

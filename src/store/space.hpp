@@ -142,7 +142,7 @@ private:
     Limit limit_;
     sys::Fd dir_;
     Page* page_ = nullptr;
-    mutable Guarded<Measured> measured_;
+    Guarded<Measured> measured_;
     std::mutex making_room_;
     Guarded<std::list<Watch*>> watches_;
     // What writers that were stopped have left, until it is gone or was given time enough to go.
