@@ -128,12 +128,13 @@ Result<Put> AzblobStore::put(const PutBlob& blob, const Stop& stop) {
 Result<std::unique_ptr<ByteSource>> AzblobStore::get(const oci::Descriptor& blob, const Range& range,
                                                      const Stop& stop) {
     const std::string name = blob.digest.to_string();
-    return get_azure_blob(caller_, path_of(config_.blobs_prefix, name), query_, range, what("get", name), stop);
+    return get_azure_blob(caller_, path_of(config_.blobs_prefix, name), query_, range, blob.size, what("get", name),
+                          stop);
 }
 
 Result<std::optional<std::string>> AzblobStore::read_text(const std::string& name, const Stop& stop) {
     const auto source =
-        get_azure_blob(caller_, path_of(config_.manifests_prefix, name), query_, kWhole, what("get", name), stop);
+        get_azure_blob(caller_, path_of(config_.manifests_prefix, name), query_, kWhole, 0, what("get", name), stop);
     if (!source && source.error().code() == Code::not_found) return std::optional<std::string>();
     if (!source) return source.error();
     return std::optional(TRY_CONTEXT(read_all(**source, kMaxIndexBytes), "{}", what("get", name)));

@@ -129,12 +129,9 @@ Result<bool> put_azure_blob(const detail::Caller& caller, const std::string& pat
 
 Result<std::unique_ptr<ByteSource>> get_azure_blob(const detail::Caller& caller, const std::string& path,
                                                    const detail::Query& query, const Range& range,
-                                                   const std::string& what, const Stop& stop) {
-    auto open = [caller, path, query, range, what, stop](std::uint64_t offset) -> Result<std::unique_ptr<ByteSource>> {
-        Range rest = range;
-        rest.offset = offset;
-        if (range.length != kWhole.length) rest.length = range.length - (offset - range.offset);
-        if (rest.length == 0) return std::make_unique<StringSource>("");
+                                                   std::uint64_t size_bytes, const std::string& what,
+                                                   const Stop& stop) {
+    auto open = [caller, path, query, what, stop](const Range& rest) -> Result<std::unique_ptr<ByteSource>> {
         detail::Call call;
         call.path = path;
         call.query = query;
@@ -145,7 +142,7 @@ Result<std::unique_ptr<ByteSource>> get_azure_blob(const detail::Caller& caller,
             return detail::error_of(detail::refusal_of(response), what);
         return std::move(response.body);
     };
-    return detail::open_resuming(std::move(open), range.offset, stop);
+    return detail::open_resuming(std::move(open), range, size_bytes, stop);
 }
 
 }  // namespace cooper::cachestore

@@ -26,9 +26,10 @@ inline constexpr std::size_t kAzureBlocksAtOnce = 4;
 [[nodiscard]] Result<bool> put_azure_blob(const detail::Caller& caller, const std::string& path,
                                           const detail::Query& query, const PutBlob& blob, IfThere if_there,
                                           std::uint64_t block_bytes, const std::string& what, const Stop& stop);
-// The stream keeps a copy of the caller.
+// size_bytes: of the blob; 0 when it is not known. The stream keeps a copy of the caller.
 [[nodiscard]] Result<std::unique_ptr<ByteSource>> get_azure_blob(const detail::Caller& caller, const std::string& path,
                                                                  const detail::Query& query, const Range& range,
-                                                                 const std::string& what, const Stop& stop);
+                                                                 std::uint64_t size_bytes, const std::string& what,
+                                                                 const Stop& stop);
 
 }  // namespace cooper::cachestore

@@ -179,9 +179,10 @@ Result<> GhaStore::upload(const std::string& key, const std::string& url, const 
     return {};
 }
 
-Result<std::unique_ptr<ByteSource>> GhaStore::download(const Entry& entry, const Range& range, const Stop& stop) {
+Result<std::unique_ptr<ByteSource>> GhaStore::download(const Entry& entry, const Range& range, std::uint64_t size_bytes,
+                                                       const Stop& stop) {
     const SignedUrl source = TRY(parse_signed(entry.url));
-    return get_azure_blob(storage(source.origin), source.path, source.query, range,
+    return get_azure_blob(storage(source.origin), source.path, source.query, range, size_bytes,
                           fmt::format("get {} of {}", entry.key, place_), stop);
 }
 
@@ -207,7 +208,7 @@ Result<Put> GhaStore::put(const PutBlob& blob, const Stop& stop) {
 Result<std::unique_ptr<ByteSource>> GhaStore::get(const oci::Descriptor& blob, const Range& range, const Stop& stop) {
     const auto entry = TRY(find(blob_key(blob.digest), stop));
     if (!entry) return fail(Code::not_found, Blame::world, "{} has no {}", place_, blob.digest.to_string());
-    return download(*entry, range, stop);
+    return download(*entry, range, blob.size, stop);
 }
 
 Result<std::vector<Index>> GhaStore::get_indexes(const std::string& name, const Stop& stop) {
@@ -216,7 +217,7 @@ Result<std::vector<Index>> GhaStore::get_indexes(const std::string& name, const 
     for (const auto& scope : scopes_) {
         const auto entry = TRY(find(index_key(name, scope.name) + "#", stop));
         if (!entry) continue;
-        const auto source = TRY(download(*entry, kWhole, stop));
+        const auto source = TRY(download(*entry, kWhole, 0, stop));
         Index index;
         index.text = TRY_CONTEXT(read_all(*source, kMaxIndexBytes), "{}", place_);
         found.push_back(std::move(index));

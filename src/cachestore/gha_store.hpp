@@ -60,7 +60,8 @@ private:
     // The URL to upload to; nullopt when the key is taken.
     Result<std::optional<std::string>> reserve(const std::string& key, const Stop& stop);
     Result<> upload(const std::string& key, const std::string& url, const PutBlob& blob, const Stop& stop);
-    Result<std::unique_ptr<ByteSource>> download(const Entry& entry, const Range& range, const Stop& stop);
+    Result<std::unique_ptr<ByteSource>> download(const Entry& entry, const Range& range, std::uint64_t size_bytes,
+                                                 const Stop& stop);
 
     GhaConfig config_;
     http::Client& client_;

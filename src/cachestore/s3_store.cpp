@@ -275,11 +275,7 @@ Result<> S3Store::touch(const std::string& key, std::uint64_t size, const Stop& 
 
 Result<std::unique_ptr<ByteSource>> S3Store::get(const oci::Descriptor& blob, const Range& range, const Stop& stop) {
     const std::string key = blob_key(blob.digest);
-    auto open = [this, key, range, stop](std::uint64_t offset) -> Result<std::unique_ptr<ByteSource>> {
-        Range rest = range;
-        rest.offset = offset;
-        if (range.length != kWhole.length) rest.length = range.length - (offset - range.offset);
-        if (rest.length == 0) return std::make_unique<StringSource>("");
+    auto open = [this, key, stop](const Range& rest) -> Result<std::unique_ptr<ByteSource>> {
         detail::Call call;
         call.path = path_of(key);
         if (const std::string header = detail::range_header(rest); !header.empty()) call.headers.set("Range", header);
@@ -287,7 +283,7 @@ Result<std::unique_ptr<ByteSource>> S3Store::get(const oci::Descriptor& blob, co
         if (response.status != (call.headers.find("Range") ? 206 : 200)) return refused(response, what("get", key));
         return std::move(response.body);
     };
-    return detail::open_resuming(std::move(open), range.offset, stop);
+    return detail::open_resuming(std::move(open), range, blob.size, stop);
 }
 
 Result<std::optional<std::string>> S3Store::read_text(const std::string& name, const Stop& stop) {

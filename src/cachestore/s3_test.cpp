@@ -177,6 +177,26 @@ TEST(S3, ABodyThatBreaksOffGoesOn) {
     EXPECT_EQ(read_all(**source, 100).value(), text);
 }
 
+TEST(S3, NothingIsAskedForWhenNothingIsLeft) {
+    http::FakeServer server([&](const http::FakeRequest& request) -> http::FakeResponse {
+        if (request.headers.find("Range")) return {.status = 416, .headers = {}, .body = "<Code>InvalidRange</Code>"};
+        return {.headers = {}, .body = "0123456789 and more", .cut_after = 10};
+    });
+    Bucket bucket;
+    oci::Descriptor blob;
+    blob.digest = codec::sha256_of("0123456789");
+    blob.size = 10;
+    const auto store = bucket.open(server);
+    const auto rest = store->get(blob, {.offset = 10}, Stop());
+    ASSERT_TRUE(rest);
+    EXPECT_EQ(read_all(**rest, 100).value(), "");
+    EXPECT_TRUE(server.requests().empty());
+    const auto whole = store->get(blob, kWhole, Stop());  // the connection breaks behind the last byte
+    ASSERT_TRUE(whole);
+    EXPECT_EQ(read_all(**whole, 100).value(), "0123456789");
+    EXPECT_EQ(server.requests().size(), 1u);
+}
+
 TEST(S3, IndexesAreWrittenUnderAllNamesAndReadFromThoseThatAreThere) {
     std::map<std::string, std::string> objects;
     std::mutex mutex;

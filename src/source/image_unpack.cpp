@@ -187,14 +187,25 @@ Result<std::unique_ptr<ByteSource>> ImageSource::open_blob(const oci::Descriptor
 Result<> ImageSource::fetch_into_store(ImageOrigin& origin, const oci::Reference& reference,
                                        const oci::Descriptor& blob, VertexProgress* progress, const Stop& stop) {
     if (TRY(store_.blob_size(blob.digest))) return {};
-    store::Ingest ingest = TRY(store_.resume_blob(blob.digest, stop));
-    if (TRY(store_.blob_size(blob.digest))) return {};  // somebody else was faster
-    auto source = TRY(origin.fetch_blob(reference, blob, ingest.offset(), stop));
-    {
-        KeepingSource keeping(std::move(source), ingest, blob, progress, stop);
-        TRY(drain(keeping));
+    while (true) {
+        store::Ingest ingest = TRY(store_.resume_blob(blob.digest, stop));
+        if (TRY(store_.blob_size(blob.digest))) return {};  // somebody else was faster
+        const bool resumed = ingest.offset() > 0;
+        if (ingest.offset() > blob.size) {  // left by one who announced more
+            ingest.discard();
+            continue;
+        }
+        auto source = TRY(origin.fetch_blob(reference, blob, ingest.offset(), stop));
+        {
+            KeepingSource keeping(std::move(source), ingest, blob, progress, stop);
+            TRY(drain(keeping));
+        }
+        auto kept = std::move(ingest).commit(blob.digest);
+        // What was left from an earlier run need not be how the blob begins (lost power, another's lie), and is gone.
+        if (!kept && resumed && kept.error().code() == Code::data_loss) continue;
+        TRY_CONTEXT(std::move(kept), "blob {} of {}", blob.digest.to_string(), reference.familiar());
+        break;
     }
-    TRY_CONTEXT(std::move(ingest).commit(blob.digest), "blob {} of {}", blob.digest.to_string(), reference.familiar());
     if (progress) {
         const std::string id = blob.digest.to_string();
         progress->status(id, id, static_cast<std::int64_t>(blob.size), static_cast<std::int64_t>(blob.size), true);

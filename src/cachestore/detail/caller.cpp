@@ -35,34 +35,42 @@ private:
 
 class ResumingSource final : public ByteSource {
 public:
-    ResumingSource(OpenAt open, std::unique_ptr<ByteSource> first, std::uint64_t offset, Stop stop)
-        : open_(std::move(open)), source_(std::move(first)), at_(offset), stop_(std::move(stop)) {}
+    ResumingSource(OpenRange open, const Range& range, std::uint64_t size_bytes, Stop stop)
+        : open_(std::move(open)), rest_(range), stop_(std::move(stop)) {
+        if (rest_.length == kWhole.length && size_bytes > 0) left_ = size_bytes - std::min(size_bytes, rest_.offset);
+    }
+    Result<> connect() {
+        if (!at_end()) source_ = TRY(open_(rest_));
+        return {};
+    }
     Result<std::size_t> read(std::span<std::byte> buffer) override {
         while (true) {
+            if (!source_ && at_end()) return 0;
             auto got = source_ ? source_->read(buffer) : Result<std::size_t>(broken_);
             if (got) {
-                at_ += *got;
+                rest_.offset += *got;
+                if (rest_.length != kWhole.length) rest_.length -= std::min<std::uint64_t>(rest_.length, *got);
+                if (left_) *left_ -= std::min<std::uint64_t>(*left_, *got);
                 return got;
             }
             if (!http::is_retryable(got.error()) || resumes_ == kMaxResumes) return got;
             source_.reset();
+            if (at_end()) return 0;
             ++resumes_;
             TRY(http::wait_for(std::chrono::milliseconds(100) * (1 << resumes_), stop_));
-            auto again = open_(at_);
-            if (again) {
-                source_ = std::move(*again);
-            } else if (!http::is_retryable(again.error())) {
-                return again.error();
-            } else {
-                broken_ = again.error();
-            }
+            const auto again = connect();
+            if (!again && !http::is_retryable(again.error())) return again.error();
+            if (!again) broken_ = again.error();
         }
     }
 
 private:
-    OpenAt open_;
+    [[nodiscard]] bool at_end() const { return rest_.length == 0 || left_ == std::uint64_t{0}; }
+
+    OpenRange open_;
+    Range rest_;
+    std::optional<std::uint64_t> left_;  // of a blob whose size is known and whose end is not in rest_
     std::unique_ptr<ByteSource> source_;
-    std::uint64_t at_;
     Stop stop_;
     int resumes_ = 0;
     Error broken_ = Error(Code::unavailable, Blame::world, "the connection broke");
@@ -242,10 +250,11 @@ std::optional<std::int64_t> parse_http_date(const std::string& text) {
     return ::timegm(&time);
 }
 
-Result<std::unique_ptr<ByteSource>> open_resuming(OpenAt open, std::uint64_t offset, const Stop& stop) {
-    auto first = TRY(open(offset));
-    return std::unique_ptr<ByteSource>(
-        std::make_unique<ResumingSource>(std::move(open), std::move(first), offset, stop));
+Result<std::unique_ptr<ByteSource>> open_resuming(OpenRange open, const Range& range, std::uint64_t size_bytes,
+                                                  const Stop& stop) {
+    auto source = std::make_unique<ResumingSource>(std::move(open), range, size_bytes, stop);
+    TRY(source->connect());
+    return std::unique_ptr<ByteSource>(std::move(source));
 }
 
 Result<std::vector<Piece>> read_pieces(ByteSource& source, const Digest& blob, std::size_t count,

@@ -80,9 +80,12 @@ struct Refusal {
 // "Tue, 01 Jan 2030 00:00:00 GMT"
 [[nodiscard]] std::optional<std::int64_t> parse_http_date(const std::string& text);
 
-// A body that is asked for again from where it broke off, a few times. open(offset) answers with the rest.
-using OpenAt = std::function<Result<std::unique_ptr<ByteSource>>(std::uint64_t offset)>;
-[[nodiscard]] Result<std::unique_ptr<ByteSource>> open_resuming(OpenAt open, std::uint64_t offset, const Stop& stop);
+// A body that is asked for again from where it broke off, a few times. open(rest) answers with what is left of the
+// range. Nothing is asked for where nothing is left: servers refuse a range that begins at the end of a blob.
+// size_bytes: of the blob; 0 when it is not known.
+using OpenRange = std::function<Result<std::unique_ptr<ByteSource>>(const Range& rest)>;
+[[nodiscard]] Result<std::unique_ptr<ByteSource>> open_resuming(OpenRange open, const Range& range,
+                                                                std::uint64_t size_bytes, const Stop& stop);
 
 // The next pieces of a blob, as many as `count`, each of piece_bytes but the last of the blob. left: what has not been
 // read yet, made less. data_loss when the blob ends before that.
