@@ -1082,9 +1082,9 @@ DigestTable TreeDigester::State::make_table() const {
             for (const auto& record : source.listed->entries) {
                 while (at < before.size() && old.name_of(before[at]) < record.name) ++at;
                 const bool same = at < before.size() && old.name_of(before[at]) == record.name;
-                const auto loose = source.loose.find(record.name);
-                if (!record.known && loose != source.loose.end()) {
-                    add_entry(record.name, *loose->second);
+                const auto single = source.loose.find(record.name);
+                if (!record.known && single != source.loose.end()) {
+                    add_entry(record.name, *single->second);
                 } else if (!record.known && same) {
                     carry_entry(before[at]);
                 } else {
@@ -1094,15 +1094,15 @@ DigestTable TreeDigester::State::make_table() const {
             dir.flags |= DigestTable::kDirListed;
         } else {
             // Old entries and single files, merged by name; the single file is the newer.
-            auto loose = source.loose.begin();
+            auto single = source.loose.begin();
             for (const auto& entry : before) {
-                for (; loose != source.loose.end() && loose->first < old.name_of(entry); ++loose) {
-                    add_entry(loose->first, *loose->second);
+                for (; single != source.loose.end() && single->first < old.name_of(entry); ++single) {
+                    add_entry(single->first, *single->second);
                 }
-                if (loose != source.loose.end() && loose->first == old.name_of(entry)) continue;
+                if (single != source.loose.end() && single->first == old.name_of(entry)) continue;
                 carry_entry(entry);
             }
-            for (; loose != source.loose.end(); ++loose) add_entry(loose->first, *loose->second);
+            for (; single != source.loose.end(); ++single) add_entry(single->first, *single->second);
             if (source.old != nullptr && source.loose.empty()) dir.flags |= source.old->flags & DigestTable::kDirListed;
         }
         if (immutable && source.any != nullptr && source.any->digest_known) {
