@@ -3,12 +3,13 @@
 #include "base/text.hpp"
 #include "codec/tar.hpp"
 #include "layer/detail/entry_path.hpp"
-#include "layer/detail/late_links.hpp"
 #include "layer/detail/overlay_names.hpp"
+#include "layer/late_links.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <map>
 #include <optional>
 #include <set>
@@ -42,6 +43,16 @@ std::array<timespec, 2> times_of(std::int64_t mtime_ns) {
 
 Error failed(std::string what) { return fail_errno(errno, std::move(what)); }
 
+bool is_whiteout(const struct stat& there) { return S_ISCHR(there.st_mode) && there.st_rdev == 0; }
+
+Result<std::string> path_of(int fd) {
+    std::array<char, PATH_MAX> text{};
+    const ssize_t got = ::readlink(fmt::format("/proc/self/fd/{}", fd).c_str(), text.data(), text.size());
+    if (got < 0) return fail_errno(errno, "read the path of a directory");
+    if (static_cast<std::size_t>(got) == text.size()) return bad_input("the path of a hard link is too long");
+    return std::string(text.data(), static_cast<std::size_t>(got));
+}
+
 mode_t kind_bits(TarType type) {
     switch (type) {
         case TarType::char_device:
@@ -56,7 +67,14 @@ mode_t kind_bits(TarType type) {
 class Applier {
 public:
     Applier(codec::TarReader& tar, const sys::RootedDir& root, const ApplyLimits& limits, const Stop& stop)
-        : tar_(tar), root_(root), limits_(limits), stop_(stop), late_links_(root) {}
+        : tar_(tar),
+          root_(root),
+          limits_(limits),
+          stop_(stop),
+          late_links_("layer", [&root](const std::string& path) -> Result<LateLinks::Place> {
+              auto at = TRY(root.parent_of(path));
+              return LateLinks::Place{std::move(at.dir), std::move(at.name)};
+          }) {}
 
     Result<ApplyStats> run() {
         for (;;) {
@@ -141,7 +159,7 @@ private:
             const std::string prefix(path.substr(0, slash));
             const auto there = root_.stat(prefix, sys::Follow::yes);
             if (there && S_ISDIR(there->st_mode)) continue;
-            const bool whited_out = there && S_ISCHR(there->st_mode) && there->st_rdev == 0;
+            const bool whited_out = there && is_whiteout(*there);
             if (there && !whited_out) return bad_input("{} is no directory", quoted(prefix));
             if (whited_out) TRY(root_.remove_all(prefix));
             TRY(root_.make_dirs(prefix, 0755));
@@ -268,7 +286,8 @@ private:
         if (target.empty()) return bad_input("hard link to the root");
         auto from = root_.parent_of(target);
         struct stat there{};
-        const bool found = from && ::fstatat(from->dir.get(), from->name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0;
+        const bool found = from && ::fstatat(from->dir.get(), from->name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+                           !is_whiteout(there);
         if (found && S_ISDIR(there.st_mode)) return bad_input("hard link to the directory {}", quoted(target));
         if (!found || late_links_.is_placeholder(from->dir.get(), from->name, there)) {
             return late_link(parent, name, target);
@@ -290,9 +309,28 @@ private:
 
     // What the link is to name may still come.
     Result<> late_link(int parent, const std::string& name, const std::string& target) {
-        TRY(ask(1));
-        TRY(replace(parent, name, "hold the place of a link", [&] { return late_links_.hold_place(parent, name); }));
-        return late_links_.add(parent, name, target);
+        const std::string content = TRY(late_links_.next_placeholder());
+        TRY(ask(content.size()));
+        int raw = -1;
+        TRY(replace(parent, name, "hold the place of a link", [&] {
+            raw = ::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+            return raw < 0 ? -1 : 0;
+        }));
+        const sys::Fd fd(raw);
+        TRY(sys::write_all(raw, content));
+        std::string path = TRY(path_inside(parent));
+        path += (path.empty() ? "" : "/") + name;
+        return late_links_.add(std::move(path), target);
+    }
+
+    // A directory's path below the root, without links of directories.
+    Result<std::string> path_inside(int dir) {
+        if (root_path_.empty()) root_path_ = TRY(path_of(root_.fd()));
+        std::string path = TRY(path_of(dir));
+        if (!path.starts_with(root_path_)) return bad_input("its directory is not in the layer");
+        path.erase(0, root_path_.size());
+        path.erase(0, std::min(path.find_first_not_of('/'), path.size()));
+        return path;
     }
 
     Result<> device(int parent, const std::string& name, const TarHeader& header) {
@@ -404,7 +442,8 @@ private:
     std::map<std::string, std::int64_t> directories_;  // their times; "" = the root
     std::size_t directory_bytes_ = 0;
     std::set<std::string> implied_;
-    detail::LateLinks late_links_;
+    std::string root_path_;
+    LateLinks late_links_;
 };
 
 }  // namespace

@@ -212,6 +212,17 @@ TEST_F(Apply, OverlayAttributesOfArchivesAreDropped) {
     EXPECT_FALSE(*sys::find_xattr(root_.open_dir("d")->fd(), "trusted.overlay.redirect"));
 }
 
+TEST_F(Apply, WhatIsWhitedOutIsNoTargetOfALink) {
+    Builder tar;
+    tar.file(".wh.a").add(entry("b", TarType::hard_link, "a")).file("a").file(".wh.gone");
+    ASSERT_TRUE(apply(tar));
+    EXPECT_EQ(content("b"), "a");
+    Builder again;
+    const auto refused = apply(again.add(entry("c", TarType::hard_link, "gone")));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().to_string(), "layer entry \"c\": hard link to \"gone\", which is not in the layer");
+}
+
 TEST_F(Apply, RefusesWithOneClearError) {
     const auto message = [&](TarHeader header, ApplyLimits limits = {}) {
         Builder tar;

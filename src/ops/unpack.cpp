@@ -1,8 +1,11 @@
 #include "ops/unpack.hpp"
 
+#include "base/text.hpp"
 #include "layer/archive.hpp"
+#include "layer/late_links.hpp"
 
 #include <algorithm>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -22,7 +25,10 @@ using snapshot::WritableDirRef;
 class LayerSink final : public layer::ArchiveSink {
 public:
     LayerSink(LayerBuilder& target, std::string destination, std::optional<layer::Owner> owner)
-        : target_(target), destination_(std::move(destination)), owner_(owner) {}
+        : target_(target),
+          destination_(std::move(destination)),
+          owner_(owner),
+          late_links_("archive", [this](const std::string& at) { return find_late(at); }) {}
 
     Result<> directory(const std::string& path, const layer::ArchiveMetadata& metadata) override {
         if (path == "/") return {};  // the destination keeps its own metadata
@@ -63,9 +69,16 @@ public:
 
     Result<> hard_link(const std::string& path, const std::string& link,
                        const layer::ArchiveMetadata& /*metadata*/) override {
-        const auto [parent, name] = TRY(free_place(path));
-        const auto [link_parent, link_name] = TRY(place(link));
-        return parent->put_hard_link(name, *link_parent, link_name);
+        const auto from = TRY(target_.view()->find(destination_ + link, snapshot::FollowLast::no));
+        if (!from || TRY(is_late(*from))) return late_link(path, link);
+        if (from->node.kind == Kind::directory) return bad_input("hard link to the directory {}", quoted(link));
+        Place at = TRY(place(path));
+        const WritableDirRef link_parent = TRY(target_.open_dir(parent_of(from->path)));
+        const std::string own = below(*at.parent, at.name);
+        if (from->path == own) return {};
+        if (from->path.starts_with(own + "/")) return bad_input("hard link to {}, which it replaces", quoted(link));
+        at = TRY(free_place(path));
+        return at.parent->put_hard_link(at.name, *link_parent, from->name);
     }
 
     Result<> device(const std::string& path, layer::DeviceKind kind, std::uint32_t major, std::uint32_t minor,
@@ -76,6 +89,9 @@ public:
                                                                : Kind::block_device;
         return parent->put_special(name, as, makedev(major, minor), meta_of(metadata));
     }
+
+    // When the archive has ended.
+    Result<> finish(const Stop& stop) { return late_links_.resolve(stop); }
 
 private:
     struct Place {
@@ -119,11 +135,44 @@ private:
         return at;
     }
 
+    static std::string below(const WritableDir& dir, const std::string& name) {
+        return (dir.path() == "/" ? "" : dir.path()) + "/" + name;
+    }
+    static std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+    Result<bool> is_late(const snapshot::Found& found) {
+        if (found.node.kind != Kind::file) return false;
+        const WritableDirRef dir = TRY(target_.open_dir(parent_of(found.path)));
+        struct stat there{};
+        return ::fstatat(dir->fd(), found.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+               late_links_.is_placeholder(dir->fd(), found.name, there);
+    }
+
+    // What the link is to name may still come.
+    Result<> late_link(const std::string& path, const std::string& link) {
+        const auto [parent, name] = TRY(free_place(path));
+        const std::string content = TRY(late_links_.next_placeholder());
+        TRY(parent->put_bytes(name, content, Meta{.mode = 0600}));
+        return late_links_.add(below(*parent, name), destination_ + link);
+    }
+
+    // For the links that were late. What names one lies in the layer: what only lies below was there all the time.
+    Result<layer::LateLinks::Place> find_late(const std::string& path) {
+        const auto found = TRY(target_.view()->find(path, snapshot::FollowLast::no));
+        if (!found) return fail(Code::not_found, Blame::user, "{} is not there", quoted(path));
+        const WritableDirRef dir = TRY(target_.open_dir(parent_of(found->path)));
+        if (found->node.kind != Kind::directory) TRY(dir->copy_up(found->name));
+        sys::Fd again(::fcntl(dir->fd(), F_DUPFD_CLOEXEC, 3));
+        if (!again.valid()) return fail_errno(errno, "duplicate descriptor");
+        return layer::LateLinks::Place{std::move(again), found->name.empty() ? "." : found->name};
+    }
+
     LayerBuilder& target_;
     std::string destination_;
     std::optional<layer::Owner> owner_;
     std::string last_dir_;
     WritableDirRef last_parent_;
+    layer::LateLinks late_links_;
 };
 
 }  // namespace
@@ -147,6 +196,7 @@ Result<bool> unpack_if_archive(const snapshot::Tree& source, const std::string& 
     TRY_CONTEXT(
         layer::extract_archive(std::make_unique<sys::FdSource>(std::move(file)), sink, layer::ArchiveLimits{}, stop),
         "unpack {}", path);
+    TRY_CONTEXT(sink.finish(stop), "unpack {}", path);
     return true;
 }
 

@@ -235,13 +235,40 @@ Result<bool> WritableDir::put_link(const std::string& name, int source_dir, cons
     return true;
 }
 
-Result<> WritableDir::put_hard_link(const std::string& name, const WritableDir& first, const std::string& first_name) {
+Result<> WritableDir::put_hard_link(const std::string& name, WritableDir& first, const std::string& first_name) {
     TRY(drop_whiteout(fd_.get(), name));
-    if (::linkat(first.fd(), first_name.c_str(), fd_.get(), name.c_str(), 0) != 0) {
+    int failed = ::linkat(first.fd(), first_name.c_str(), fd_.get(), name.c_str(), 0);
+    if (failed != 0 && errno == ENOENT && TRY(first.base_has(first_name))) {
+        TRY(first.copy_up(first_name));
+        failed = ::linkat(first.fd(), first_name.c_str(), fd_.get(), name.c_str(), 0);
+    }
+    if (failed != 0) {
         return errno == EEXIST ? exists(below(path_, name)) : fail_errno(errno, "link " + below(path_, name));
     }
     ++owner_.state_.lock()->written.files;
     return {};
+}
+
+Result<> WritableDir::copy_up(const std::string& name) {
+    struct stat st{};
+    if (stat_at(fd_.get(), name, st) || !base_) return {};
+    const auto node = TRY(base_->find(name));
+    if (!node) return {};
+    Meta meta{.uid = node->uid, .gid = node->gid, .mode = node->mode, .mtime_ns = node->mtime_ns};
+    meta.xattrs = TRY(base_->xattrs(name, *node));
+    switch (node->kind) {
+        case Kind::directory:
+            return fail(Code::internal, Blame::cooper, "{}: a directory cannot be copied up", below(path_, name));
+        case Kind::file: {
+            const sys::Fd file = TRY(base_->open_file(name, *node));
+            TRY(put_file(name, file.get(), meta));
+            return {};
+        }
+        case Kind::symlink:
+            return put_symlink(name, TRY(base_->read_link(name, *node)), meta);
+        default:
+            return put_special(name, node->kind, node->rdev, meta);
+    }
 }
 
 Result<> WritableDir::put_symlink(const std::string& name, const std::string& target, const Meta& meta) {

@@ -49,12 +49,13 @@ public:
     // the caller knows that it has no other name in this layer.
     [[nodiscard]] Result<bool> put_link(const std::string& name, int source_dir, const std::string& source_name,
                                         const Node& node, std::uint64_t link_domain, std::uint64_t operation);
-    // A second name for a file of this layer.
-    [[nodiscard]] Result<> put_hard_link(const std::string& name, const WritableDir& first,
-                                         const std::string& first_name);
+    // A second name for what is no directory. What is only below is copied into this layer first.
+    [[nodiscard]] Result<> put_hard_link(const std::string& name, WritableDir& first, const std::string& first_name);
     [[nodiscard]] Result<> put_symlink(const std::string& name, const std::string& target, const Meta& meta);
     // Devices, fifos. Sockets become empty files, as BuildKit's copy makes them.
     [[nodiscard]] Result<> put_special(const std::string& name, Kind kind, std::uint64_t rdev, const Meta& meta);
+    // What is only below comes into this layer, with all its metadata. Not for directories.
+    [[nodiscard]] Result<> copy_up(const std::string& name);
     // rm -rf; a name below leaves a whiteout. Missing is fine.
     [[nodiscard]] Result<> remove(const std::string& name);
     // New owner, mode, times and xattrs for this directory itself.
