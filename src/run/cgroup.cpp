@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <dirent.h>
 #include <fcntl.h>
 #include <optional>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -164,9 +166,7 @@ void CgroupTree::add_v2(Cgroup& cgroup, const std::string& relative, const Cgrou
         write_file(path + "/cgroup.subtree_control", controller);
     }
     path += "/" + parts.back();
-    if (::mkdir(path.c_str(), 0755) != 0) return;
-    cgroup.dirs_.push_back(path);
-    cgroup.procs_files_.push_back(path + "/cgroup.procs");
+    if (!add_dir(cgroup, path)) return;
     if (::access((path + "/memory.events").c_str(), R_OK) == 0) {
         cgroup.memory_dir_ = path;
         cgroup.memory_is_v2_ = true;
@@ -176,20 +176,37 @@ void CgroupTree::add_v2(Cgroup& cgroup, const std::string& relative, const Cgrou
         cgroup.freezer_dir_ = path;
         cgroup.freezer_is_v2_ = true;
     }
-    const sys::Fd dir(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (wishes.devices == DeviceRule::standard && dir.valid())
-        cgroup.guards_devices_ = attach_device_filter(dir.get(), wishes.further_devices);
+    if (wishes.devices == DeviceRule::standard)
+        cgroup.guards_devices_ = attach_device_filter(cgroup.held_.back().get(), wishes.further_devices);
+}
+
+bool CgroupTree::add_dir(Cgroup& cgroup, const std::string& path) {
+    // Between its making and its locking a sweep may take it for one that was left behind.
+    constexpr int kTries = 20;
+    for (int i = 0; i < kTries; ++i) {
+        if (::mkdir(path.c_str(), 0755) != 0) return false;
+        sys::Fd dir(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (!dir.valid()) continue;
+        ::flock(dir.get(), LOCK_SH);  // a sweep holds it for a moment
+        struct stat held{};
+        struct stat named{};
+        if (::fstat(dir.get(), &held) != 0 || ::stat(path.c_str(), &named) != 0 || held.st_ino != named.st_ino)
+            continue;
+        cgroup.dirs_.push_back(path);
+        cgroup.held_.push_back(std::move(dir));
+        cgroup.procs_files_.push_back(path + "/cgroup.procs");
+        return true;
+    }
+    return false;
 }
 
 std::string CgroupTree::add_v1(Cgroup& cgroup, const Place& place, const std::string& relative) const {
     if (place.mount.empty()) return {};
     const std::string base = place.mount + place.prefix;
-    if (!make_dirs(base, relative)) return {};
     const std::string path = base + "/" + relative;
     // Controllers mounted together share their directories.
     if (std::ranges::find(cgroup.dirs_, path) != cgroup.dirs_.end()) return path;
-    cgroup.dirs_.push_back(path);
-    cgroup.procs_files_.push_back(path + "/cgroup.procs");
+    if (!make_dirs(base, relative.substr(0, relative.rfind('/'))) || !add_dir(cgroup, path)) return {};
     return path;
 }
 
@@ -241,14 +258,12 @@ void CgroupTree::sweep() const {
         const auto entries = sys::list_dir(dir.get());
         if (!entries) continue;
         for (const sys::DirEntry& entry : *entries) {
-            // "PID-N": of a live owner it may be about to be used.
-            const auto pid = parse_int(cut(entry.name, '-').first);
-            if (pid && ::access(fmt::format("/proc/{}", *pid).c_str(), F_OK) != 0) {
-                const std::string left = base + "/" + entry.name;
-                if (place == &freezer_) write_file(left + kFreezerState, kThawed);
-                if (place == &v2_) write_file(left + kFreezerFile, "0");
-                ::unlinkat(dir.get(), entry.name.c_str(), AT_REMOVEDIR);
-            }
+            if (entry.type != DT_DIR) continue;
+            const sys::Fd left(::openat(dir.get(), entry.name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+            if (!left.valid() || ::flock(left.get(), LOCK_EX | LOCK_NB) != 0) continue;
+            if (place == &freezer_) write_file(base + "/" + entry.name + kFreezerState, kThawed);
+            if (place == &v2_) write_file(base + "/" + entry.name + kFreezerFile, "0");
+            ::unlinkat(dir.get(), entry.name.c_str(), AT_REMOVEDIR);
         }
     }
 }

@@ -72,6 +72,7 @@ public:
 private:
     friend class CgroupTree;
     std::vector<std::string> dirs_;
+    std::vector<sys::Fd> held_;  // the directories, locked: a sweep leaves them
     std::vector<std::string> procs_files_;
     std::string memory_dir_;
     std::string cpu_dir_;
@@ -88,10 +89,11 @@ public:
     // parent: where our cgroups go, absolute in the hierarchy; empty = "/cooper".
     [[nodiscard]] static CgroupTree detect(std::string parent);
 
+    // name: like no other's on this host, also of programs in other process namespaces, that see the same cgroups.
     // Never fails: what cannot be made is left out (see Cgroup::guards_devices); Cgroup::limit tells what
     // is missing. parent overrides the tree's when not empty.
     [[nodiscard]] Cgroup create(const std::string& parent, const std::string& name, const CgroupWishes& wishes) const;
-    // Removes what killed programs have left behind.
+    // Removes what killed programs have left behind: what no Cgroup holds, whatever process namespace it lives in.
     void sweep() const;
     // "v2", "v1", "hybrid" or "none".
     [[nodiscard]] std::string describe() const;
@@ -104,6 +106,8 @@ private:
         std::string prefix;  // below it, this process's own cgroup (v1) or nothing (v2)
     };
     void add_v2(Cgroup& cgroup, const std::string& relative, const CgroupWishes& wishes) const;
+    // Whether it could be made. It is the cgroup's from then on.
+    static bool add_dir(Cgroup& cgroup, const std::string& path);
     // The directory; empty when it could not be made.
     std::string add_v1(Cgroup& cgroup, const Place& place, const std::string& relative) const;
 

@@ -149,12 +149,12 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     const std::unique_ptr<NetworkLease> network = TRY(acquire_network(spec.network, stop));
     if (network && spec.security == SecurityMode::insecure) network->spoil();
     const DeviceRule devices = spec.security == SecurityMode::insecure ? DeviceRule::all : DeviceRule::standard;
-    const Cgroup cgroup = cgroups_.create(spec.cgroup_parent, fmt::format("{}-{}", ::getpid(), number),
-                                          {devices, spec.devices, spec.resources, spec.disk_watched});
+    const std::string id = fmt::format("{}-{}", prefix_, number);
+    const Cgroup cgroup =
+        cgroups_.create(spec.cgroup_parent, id, {devices, spec.devices, spec.resources, spec.disk_watched});
     TRY(cgroup.limit(spec.resources));
 
-    BundleInputs inputs{
-        .state_dir = options_.state_dir, .runtime = runtime_, .id = fmt::format("{}-{}", prefix_, number)};
+    BundleInputs inputs{.state_dir = options_.state_dir, .runtime = runtime_, .id = id};
     inputs.resolv_conf = resolv_conf(spec.network, network.get());
     inputs.hosts = TRY(hosts(spec, network.get()));
     inputs.network_fd = network ? network->namespace_fd() : -1;

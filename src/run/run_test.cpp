@@ -1,6 +1,7 @@
 // Runs real containers with crun on a root made of a static busybox. Needs root; skips loudly without.
 #include "base/defer.hpp"
 #include "base/guarded.hpp"
+#include "run/cgroup.hpp"
 #include "run/etc_files.hpp"
 #include "run/fake_executor.hpp"
 #include "run/interactive.hpp"
@@ -319,6 +320,25 @@ TEST_F(RunTest, TerminalIsATerminal) {
     EXPECT_EQ(output_of(process), "yes xterm\r\n");
 }
 
+TEST(CgroupTree, ASweepRemovesWhatNobodyHolds) {
+    const std::string parent = fmt::format("cooper-test-{}", ::getpid());
+    const CgroupTree tree = CgroupTree::detect("/" + parent);
+    std::vector<std::filesystem::path> dirs;
+    {
+        // Its name tells nothing of a program that this process namespace has.
+        const Cgroup held = tree.create("", "999999999-of-another-namespace", {});
+        for (const std::filesystem::path file : held.procs_files()) dirs.push_back(file.parent_path());
+        if (dirs.empty()) GTEST_SKIP() << "no cgroups here";
+        tree.sweep();
+        EXPECT_TRUE(std::filesystem::exists(dirs.front()));
+    }
+    EXPECT_FALSE(std::filesystem::exists(dirs.front()));
+    ASSERT_TRUE(std::filesystem::create_directory(dirs.front()));
+    tree.sweep();
+    EXPECT_FALSE(std::filesystem::exists(dirs.front()));
+    for (const auto& dir : dirs) ::rmdir(dir.parent_path().c_str());
+}
+
 TEST_F(RunTest, SeesMemoryKills) {
     // A parent with a limit, in whatever hierarchy has the memory controller.
     const std::string name = fmt::format("cooper-test-{}", ::getpid());
@@ -342,8 +362,14 @@ TEST_F(RunTest, SeesMemoryKills) {
     ProcessSpec process = spec("busybox tail /dev/zero");
     process.cgroup_parent = "/" + name;
     const auto exit = run(process);
-    ::rmdir((parent + "/cooper").c_str());
-    ::rmdir(parent.c_str());
+    std::vector<std::filesystem::path> left;  // in every hierarchy
+    for (const auto& entry : std::filesystem::recursive_directory_iterator("/sys/fs/cgroup")) {
+        if (entry.path().filename() == name) left.push_back(entry.path());
+    }
+    for (const auto& dir : left) {
+        ::rmdir((dir / "cooper").c_str());
+        ::rmdir(dir.c_str());
+    }
     ASSERT_TRUE(exit.has_value()) << exit.error().to_string();
     EXPECT_EQ(exit->status.code, 137);
     EXPECT_TRUE(exit->status.oom_killed);
