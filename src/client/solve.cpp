@@ -94,7 +94,7 @@ void emit(const control::StatusResponse& response, ProgressSink& progress) {
 class Follower {
 public:
     Follower(const Connection& connection, const std::string& ref, ProgressSink& progress)
-        : connection_(connection), progress_(progress), stub_(control::Control::NewStub(connection.channel())) {
+        : progress_(progress), stub_(control::Control::NewStub(connection.channel())) {
         request_.set_ref(ref);
         thread_ = std::jthread([this] { run(); });
     }
@@ -118,7 +118,6 @@ private:
         }
         ended_.notify_all();
     }
-    const Connection& connection_;
     ProgressSink& progress_;
     std::unique_ptr<control::Control::Stub> stub_;
     control::StatusRequest request_;
