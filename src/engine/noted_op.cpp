@@ -43,15 +43,20 @@ Result<std::vector<solver::SharedResult>> NotedOp::execute(std::span<const solve
                                .secret_keys = parts_.secret_keys};
     StepNotes::Begun begun = TRY(parts_.notes->begin(step, context));
     const auto began = std::chrono::steady_clock::now();
-    auto results = TRY(parts_.op->execute(inputs, context));
+    auto executed = parts_.op->execute(inputs, context);
+    if (!executed) {
+        parts_.notes->end_without_result(std::move(begun), executed.error(), context.stop);
+        return executed.error();
+    }
+    auto& results = *executed;
     const auto took = std::chrono::steady_clock::now() - began;
     for (const auto& result : results) {
         const ops::Ref* ref = ops::ref_of(result);
         if (ref != nullptr && ref->local() == nullptr && !ref->chain().empty())
             parts_.notes->note_time(ref->chain().layers.back(), took);
     }
-    if (!results.empty()) parts_.notes->end(step, std::move(begun), results.front(), context);
-    return results;
+    parts_.notes->end(step, std::move(begun), results.empty() ? nullptr : results.front(), context);
+    return executed;
 }
 
 }  // namespace cooper::engine

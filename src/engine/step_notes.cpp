@@ -241,8 +241,15 @@ Result<StepNotes::Begun> StepNotes::begin(const Step& step, solver::OpContext& c
         log::debug("the files of a step were not noted", {{"error", added.error().to_string()}});
     }
     const Found found = explain(step, begun.ingredients, text, context);
-    (*ran_.lock())[vertex.digest] = {begun.ingredients.name, found.cause};
-    if (!is_shown(begun.ingredients)) return begun;
+    (*ran_.lock())[vertex.digest] = {begun.ingredients.name, found.cause, found.was_unfinished};
+    // Whatever happens from here on: that it had begun is known.
+    const auto note = [&]() -> Begun {
+        begun.ingredients.result = store::kUnfinished;
+        begun.ingredients.ending = why::kBegun;
+        if (const auto added = store_.add_step(to_record(begun.ingredients))) begun.record = *added;
+        return std::move(begun);
+    };
+    if (!is_shown(begun.ingredients)) return note();
 
     const why::Place place = why::place_of(begun.ingredients.name);
     why::Miss miss{.step = begun.ingredients.name,
@@ -253,39 +260,70 @@ Result<StepNotes::Begun> StepNotes::begin(const Step& step, solver::OpContext& c
                    .cause = found.cause};
     if (found.compared_with) miss.compared_with = format_rfc3339(*found.compared_with);
     miss.cache = found.cache;
-    static_cast<void>(store_.add_miss(build_, why::to_json(miss)));
     const std::string why = why::to_text(miss, SystemClock().now());
     const bool fetches = begun.ingredients.kind == "image" || begun.ingredients.kind == "source";
     if (!fetches && expects() && is_expected(place)) {
+        static_cast<void>(store_.add_miss(build_, why::to_json(miss)));
         return fail(Code::failed_precondition, Blame::user, "expected to be cached, but has to run: {}", why)
             .with_hint("--expect-cached was given; cooper why shows more");
     }
     const std::string shown = "ran: " + why;
     context.progress.sink().emit(
         StatusEvent{.id = shown, .vertex = vertex.digest, .name = shown, .timestamp = SystemClock().now()});
+    // One write for both.
+    static_cast<void>(store_.database().transaction([&]() -> Result<> {
+        TRY(store_.add_miss(build_, why::to_json(miss)));
+        begun = note();
+        return {};
+    }));
     return begun;
+}
+
+store::StepRecord StepNotes::to_record(const why::Ingredients& ingredients) {
+    std::vector<std::string> manifests;
+    for (const auto& input : ingredients.inputs) {
+        if (!input.files.empty()) manifests.push_back(input.files);
+    }
+    return {.project = ingredients.project,
+            .stage = why::place_of(ingredients.name).stage,
+            .text = codec::sha256_of(ingredients.text).hex().substr(0, 32),
+            .result = ingredients.result,
+            .manifests = join(manifests, " "),
+            .data = why::to_json(ingredients)};
 }
 
 void StepNotes::end(const Step& step, Begun begun, const solver::SharedResult& result, solver::OpContext& /*context*/) {
     why::Ingredients& ingredients = begun.ingredients;
     if (ingredients.kind == "local") return;
+    ingredients.ending.clear();
     ingredients.result = state_of(result);
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
     if (vertex.inputs.empty()) {
         auto pins = pins_.lock();
         if (const auto pin = pins->find(vertex.digest); pin != pins->end()) ingredients.result = pin_state(pin->second);
     }
-    std::vector<std::string> manifests;
-    for (const auto& input : ingredients.inputs) {
-        if (!input.files.empty()) manifests.push_back(input.files);
-    }
-    const auto added = store_.add_step({.project = ingredients.project,
-                                        .stage = why::place_of(ingredients.name).stage,
-                                        .text = codec::sha256_of(ingredients.text).hex().substr(0, 32),
-                                        .result = ingredients.result,
-                                        .manifests = join(manifests, " "),
-                                        .data = why::to_json(ingredients)});
+    const auto added = store_.replace_step(begun.record, to_record(ingredients));
     if (!added) log::debug("a step was not noted", {{"error", added.error().to_string()}});
+}
+
+void StepNotes::end_without_result(Begun begun, const Error& error, const Stop& stop) {
+    if (begun.record == 0) return;
+    why::Ingredients& ingredients = begun.ingredients;
+    {
+        // Who fails first stops the others.
+        auto failed = failed_.lock();
+        if (!error.is_cancelled() && !stop.stop_requested()) {
+            ingredients.ending = why::kFailed;
+            if (failed->empty()) *failed = ingredients.name;
+        } else if (failed->empty()) {
+            ingredients.ending = why::kInterrupted;
+        } else {
+            ingredients.ending = why::kStopped;
+            ingredients.stopped_by = *failed;
+        }
+    }
+    const auto noted = store_.replace_step(begun.record, to_record(ingredients));
+    if (!noted) log::debug("the end of a step was not noted", {{"error", noted.error().to_string()}});
 }
 
 // ---- comparing
@@ -479,43 +517,76 @@ std::optional<StepNotes::Found> StepNotes::explain_by_caches(const Step& step, c
     return found({.kind = why::CauseKind::pruned, .what = "the cache"});
 }
 
+std::optional<StepNotes::Found> StepNotes::explain_as_unreached(const Step& step) {
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
+    auto all = ran_.lock();
+    for (const auto& input : vertex.inputs) {
+        const auto ran = all->find(step.plan.graph.vertices[input.vertex].digest);
+        if (ran == all->end() || !ran->second.was_unfinished) continue;
+        why::Cause cause = ran->second.cause;
+        if (cause.step.empty()) cause.step = ran->second.name;
+        return Found{.cause = std::move(cause), .was_unfinished = true};
+    }
+    return std::nullopt;
+}
+
 StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& now, StepText& text,
                                     solver::OpContext& context) {
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
     if (vertex.metadata.ignore_cache) return {.cause = {.kind = why::CauseKind::no_cache}};
     const std::string stage = why::place_of(now.name).stage;
-    const std::vector<store::StepRecord> records =
+    std::vector<store::StepRecord> records =
         store_.find_steps(now.project, stage, codec::sha256_of(now.text).hex().substr(0, 32))
             .value_or(std::vector<store::StepRecord>());
 
-    struct Candidate {
-        const store::StepRecord* record = nullptr;
-        why::Ingredients then;
-        int likeness = 0;
-    };
-    std::vector<Candidate> candidates;
+    std::vector<Candidate> finished;
+    std::vector<Candidate> unfinished;
     bool any_of_stage = false;
-    for (const auto& record : records) {
+    bool any_alike = false;  // which has been met: the newest that is this step in everything
+    for (auto& record : records) {
+        const bool gave_nothing = record.result == store::kUnfinished;
         // Steps of this build say nothing of what was there before.
+        if (gave_nothing && record.created >= began_) continue;
         if (record.project == now.project && record.stage == stage && record.created < began_) any_of_stage = true;
         auto then = why::parse_ingredients(record.data);
         if (!then) continue;
         const int likeness = why::likeness(now, *then, text.all_texts());
-        if (likeness > 0) candidates.push_back({&record, std::move(*then), likeness});
-    }
-    if (candidates.empty()) {
-        // Fetching something for the first time needs no explanation from elsewhere.
-        const bool ask = travel_.has_sources() && !vertex.inputs.empty();
-        if (ask) {
-            if (auto found = explain_by_caches(step, now, text, context.stop)) return std::move(*found);
+        if (likeness <= 0) continue;
+        const bool alike = !any_alike && !why::cause_in_text(now, *then) && !why::differing_input(now, *then) &&
+                           !why::cause_in_values(now, *then);
+        if (alike && gave_nothing) {
+            return {.cause = {.kind = why::CauseKind::unfinished, .what = then->stopped_by, .change = then->ending},
+                    .compared_with = record.created,
+                    .was_unfinished = true};
         }
-        // The stage is known and this step is not: it was written since.
-        if (any_of_stage || (ask && travel_.knows_stage(stage)))
-            return {.cause = {.kind = why::CauseKind::instruction, .after = now.text}};
-        return {.cause = {.kind = why::CauseKind::not_built, .what = ask ? travel_.problem() : std::string()}};
+        any_alike = any_alike || alike;
+        (gave_nothing ? unfinished : finished).push_back({std::move(record), std::move(*then), likeness});
     }
-    std::stable_sort(candidates.begin(), candidates.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.likeness > b.likeness; });
+    for (auto* candidates : {&finished, &unfinished}) {
+        std::stable_sort(candidates->begin(), candidates->end(),
+                         [](const Candidate& a, const Candidate& b) { return a.likeness > b.likeness; });
+    }
+    if (!finished.empty()) return explain_by(finished, step, now, text, context.stop);
+    // Fetching something for the first time needs no explanation from elsewhere.
+    const bool ask = travel_.has_sources() && !vertex.inputs.empty();
+    if (ask) {
+        if (auto found = explain_by_caches(step, now, text, context.stop)) return std::move(*found);
+    }
+    if (!unfinished.empty()) {
+        Found found = explain_by(unfinished, step, now, text, context.stop);
+        found.was_unfinished = true;
+        return found;
+    }
+    if (auto found = explain_as_unreached(step)) return std::move(*found);
+    // The stage is known and this step is not: it was written since.
+    if (any_of_stage || (ask && travel_.knows_stage(stage)))
+        return {.cause = {.kind = why::CauseKind::instruction, .after = now.text}};
+    return {.cause = {.kind = why::CauseKind::not_built, .what = ask ? travel_.problem() : std::string()}};
+}
+
+StepNotes::Found StepNotes::explain_by(const std::vector<Candidate>& candidates, const Step& step,
+                                       const why::Ingredients& now, StepText& text, const Stop& stop) {
+    const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
     const Candidate* best = &candidates.front();
     // Of equally near ones the one with the fewest other files.
     std::size_t fewest = SIZE_MAX;
@@ -526,19 +597,20 @@ StepNotes::Found StepNotes::explain(const Step& step, const why::Ingredients& no
         if (!input || !now.inputs[*input].is_local) break;
         const auto size = store_.manifest(one.then.inputs[*input].files);
         if (!size || !*size || (*size)->size() > kMaxClosePacked) break;
-        const auto cause = compare_files(now.inputs[*input], one.then.inputs[*input], Side::here, context.stop);
+        const auto cause = compare_files(now.inputs[*input], one.then.inputs[*input], Side::here, stop);
         if (!cause || cause->others >= fewest) continue;
         fewest = cause->others;
         best = &one;
     }
     // What later builds are measured by stays, however many others are tried.
-    if (best->record->project == now.project) static_cast<void>(store_.add_step(*best->record));
+    const bool finished = best->record.result != store::kUnfinished;
+    if (finished && best->record.project == now.project) static_cast<void>(store_.add_step(best->record));
     const why::Ingredients& then = best->then;
-    const std::optional<Timestamp> when = best->record->created;
+    const std::optional<Timestamp> when = best->record.created;
 
     if (auto cause = why::cause_in_text(now, then)) return {.cause = std::move(*cause), .compared_with = when};
     if (const auto input = why::differing_input(now, then)) {
-        if (auto cause = explain_input(step, {now, then, Side::here}, *input, text, context.stop))
+        if (auto cause = explain_input(step, {now, then, Side::here}, *input, text, stop))
             return {.cause = std::move(*cause), .compared_with = when};
     }
     if (auto cause = why::cause_in_values(now, then)) {

@@ -63,10 +63,14 @@ public:
     // Finds out why and tells it. An error: the step was expected to be cached.
     struct Begun {
         why::Ingredients ingredients;
+        std::int64_t record = 0;  // that says that it has begun; 0 = there is none
     };
     Result<Begun> begin(const Step& step, solver::OpContext& context);
     // The step has given this.
     void end(const Step& step, Begun begun, const solver::SharedResult& result, solver::OpContext& context);
+
+    // It has given nothing.
+    void end_without_result(Begun begun, const Error& error, const Stop& stop);
 
     // What comes and goes with caches.
     [[nodiscard]] StepTravel& travel() { return travel_; }
@@ -85,11 +89,18 @@ private:
     struct Ran {
         std::string name;
         why::Cause cause;
+        bool was_unfinished = false;
     };
     struct Found {
         why::Cause cause;
         std::optional<Timestamp> compared_with{};
-        std::string cache{};  // that the record came with
+        std::string cache{};          // that the record came with
+        bool was_unfinished = false;  // it gave nothing then, so what follows on it was not reached
+    };
+    struct Candidate {
+        store::StepRecord record;
+        why::Ingredients then;
+        int likeness = 0;
     };
     // Whose records a step is compared with: those of this machine, or those that came with caches, which are compared
     // as StepTravel::portable() makes them.
@@ -101,6 +112,12 @@ private:
     why::Ingredients ingredients_of(const Step& step, StepText& text);
     Result<> add_files(const Step& step, const why::Ingredients& ingredients, solver::OpContext& context);
     Found explain(const Step& step, const why::Ingredients& now, StepText& text, solver::OpContext& context);
+    // With the nearest of these; they are not empty, and the most alike come first.
+    Found explain_by(const std::vector<Candidate>& candidates, const Step& step, const why::Ingredients& now,
+                     StepText& text, const Stop& stop);
+    // Without a record: of a step that an earlier build did not get to.
+    std::optional<Found> explain_as_unreached(const Step& step);
+    static store::StepRecord to_record(const why::Ingredients& ingredients);
     // With what came with caches; nullopt when nothing there is like it.
     std::optional<Found> explain_by_caches(const Step& step, const why::Ingredients& now, StepText& text,
                                            const Stop& stop);
@@ -130,6 +147,7 @@ private:
     Guarded<Expectation> expected_;
     Guarded<std::map<Digest, Digest>> pins_;
     Guarded<std::map<Digest, Ran>> ran_;
+    Guarded<std::string> failed_;  // the first step that did
     Guarded<std::optional<why::Redactor>> redactor_;
 };
 

@@ -3,6 +3,7 @@
 #include "base/text.hpp"
 #include "store/store.hpp"
 
+#include <algorithm>
 #include <array>
 #include <set>
 
@@ -11,6 +12,7 @@ namespace cooper::store {
 namespace {
 
 constexpr std::int64_t kStepsPerInstruction = 6;  // of one project and stage
+constexpr std::int64_t kUnfinishedPerInstruction = 2;
 constexpr std::int64_t kSteps = 20'000;
 constexpr std::int64_t kMisses = 5'000;
 constexpr std::int64_t kManifests = 4'000;
@@ -29,21 +31,30 @@ StepRecord step_of(const Row& row) {
 
 }  // namespace
 
-Result<> Store::add_step(const StepRecord& step) {
+Result<std::int64_t> Store::add_step(const StepRecord& step) { return replace_step(0, step); }
+
+Result<std::int64_t> Store::replace_step(std::int64_t replaced, const StepRecord& step) {
     const std::int64_t created = step.created == Timestamp{} ? now() : step.created.time_since_epoch().count();
-    return database_->transaction([&]() -> Result<> {
+    std::int64_t id = 0;
+    TRY(database_->transaction([&]() -> Result<> {
+        if (replaced != 0) TRY(database_->run("DELETE FROM steps WHERE id = ?", {replaced}));
         TRY(database_->run("DELETE FROM steps WHERE project = ? AND stage = ? AND text = ? AND data = ?",
                            {step.project, step.stage, step.text, step.data}));
-        const std::int64_t id = TRY(
+        id = TRY(
             database_->insert("INSERT INTO steps(project, stage, text, result, manifests, data, created) "
                               "VALUES(?, ?, ?, ?, ?, ?, ?)",
                               {step.project, step.stage, step.text, step.result, step.manifests, step.data, created}));
+        // Runs that gave nothing do not crowd out those that gave something.
+        const bool unfinished = step.result == kUnfinished;
         TRY(database_->run(
-            "DELETE FROM steps WHERE project = ?1 AND stage = ?2 AND text = ?3 AND id NOT IN "
-            "(SELECT id FROM steps WHERE project = ?1 AND stage = ?2 AND text = ?3 ORDER BY id DESC LIMIT ?4)",
-            {step.project, step.stage, step.text, kStepsPerInstruction}));
+            "DELETE FROM steps WHERE project = ?1 AND stage = ?2 AND text = ?3 AND (result = ?5) = ?6 AND id NOT IN "
+            "(SELECT id FROM steps WHERE project = ?1 AND stage = ?2 AND text = ?3 AND (result = ?5) = ?6 "
+            "ORDER BY id DESC LIMIT ?4)",
+            {step.project, step.stage, step.text, unfinished ? kUnfinishedPerInstruction : kStepsPerInstruction,
+             std::string(kUnfinished), std::int64_t{unfinished}}));
         return database_->run("DELETE FROM steps WHERE id <= ?", {id - kSteps});
-    });
+    }));
+    return id;
 }
 
 Result<std::vector<StepRecord>> Store::find_steps(const std::string& project, const std::string& stage,
@@ -54,9 +65,9 @@ Result<std::vector<StepRecord>> Store::find_steps(const std::string& project, co
     // First the same instruction at the same place, then others at that place, then that instruction elsewhere.
     TRY(
         database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps "
-                       "WHERE project = ? AND stage = ? AND text = ? ORDER BY id DESC LIMIT 6",
+                       "WHERE project = ? AND stage = ? AND text = ? ORDER BY id DESC LIMIT 8",
                        same, take));
-    if (!steps.empty()) return steps;
+    if (std::ranges::any_of(steps, [](const auto& step) { return step.result != kUnfinished; })) return steps;
     TRY(
         database_->run("SELECT project, stage, text, result, manifests, data, created FROM steps "
                        "WHERE project = ? AND stage = ? AND text <> ? ORDER BY id DESC LIMIT 48",

@@ -202,11 +202,14 @@ struct StepRecord {
     std::string project;
     std::string stage;
     std::string text;       // digest of the instruction
-    std::string result;     // of the step
+    std::string result;     // of the step; kUnfinished
     std::string manifests;  // names of what it read, separated by spaces
     std::string data;
     Timestamp created{};
 };
+
+// The result of a run that has given none.
+inline constexpr std::string_view kUnfinished = "unfinished";
 
 class Store : public std::enable_shared_from_this<Store> {
 public:
@@ -284,7 +287,9 @@ public:
     Result<std::vector<LayerId>> lazy_layers_of(const Digest& blob);
 
     // Records of steps. Bounded: the newest ones are kept, also when what the step gave is gone.
-    Result<> add_step(const StepRecord& step);
+    Result<std::int64_t> add_step(const StepRecord& step);
+    // In the place of that one.
+    Result<std::int64_t> replace_step(std::int64_t id, const StepRecord& step);
     // Of this place (project and stage) or with this instruction; newest first, few.
     Result<std::vector<StepRecord>> find_steps(const std::string& project, const std::string& stage,
                                                const std::string& text);

@@ -14,9 +14,9 @@ namespace cooper::why {
 
 namespace {
 
-constexpr std::array<std::string_view, 17> kKinds = {
-    "unknown", "not-built",  "no-cache", "platform", "instruction", "removed-step", "arg",    "env",   "setting",
-    "mount",   "base-image", "source",   "file",     "input",       "builder",      "pruned", "hidden"};
+constexpr std::array<std::string_view, 18> kKinds = {
+    "unknown", "not-built",  "no-cache", "platform", "instruction", "removed-step", "arg",    "env",    "setting",
+    "mount",   "base-image", "source",   "file",     "input",       "builder",      "pruned", "hidden", "unfinished"};
 
 std::string short_digest(const std::string& text) {
     return text.starts_with("sha256:") && text.size() > 19 ? text.substr(0, 19) : text;
@@ -47,6 +47,13 @@ std::string file_text(const Cause& cause) {
     if (!cause.where.empty()) text += " in " + cause.where;
     if (cause.others > 0) text += fmt::format(", and {} other file{}", cause.others, cause.others == 1 ? "" : "s");
     return text;
+}
+
+std::string unfinished_text(const Cause& cause) {
+    if (cause.change == kFailed) return "it failed the last time";
+    if (cause.change == kInterrupted) return "it was interrupted the last time";
+    if (cause.change != kStopped) return "it has not finished yet";
+    return "it was stopped the last time, when another step failed" + (cause.what.empty() ? "" : ": " + cause.what);
 }
 
 std::string own_text(const Cause& cause) {
@@ -90,6 +97,8 @@ std::string own_text(const Cause& cause) {
             if (cause.others == 0) return cause.what + " must have changed (its value does not travel)";
             return fmt::format("{} or one of {} other values that do not travel must have changed", cause.what,
                                cause.others);
+        case CauseKind::unfinished:
+            return unfinished_text(cause);
     }
     UNREACHABLE();
 }

@@ -29,7 +29,8 @@ enum class CauseKind : std::uint8_t {
     input,    // another result of the step before, and nobody remembers why
     builder,  // another version of cooper
     pruned,
-    hidden,  // only a value that a cache does not keep can be another one
+    hidden,      // only a value that a cache does not keep can be another one
+    unfinished,  // it ran and gave nothing; `change`: how that ended, `what`: the step that failed
 };
 [[nodiscard]] std::string_view name_of(CauseKind kind);
 
@@ -45,6 +46,12 @@ struct Cause {
 
     friend bool operator==(const Cause&, const Cause&) = default;
 };
+
+// How a run that gave nothing ended; values of Ingredients::ending, and of `change` of a Cause.
+inline constexpr std::string_view kBegun = "begun";  // nobody has said: the program was killed, or it runs still
+inline constexpr std::string_view kFailed = "failed";
+inline constexpr std::string_view kInterrupted = "interrupted";
+inline constexpr std::string_view kStopped = "stopped";  // since another step had failed
 
 // "src/app.py changed", "ARG VERSION: 1 → 2", "src/app.py changed, in [2/3] COPY . .". Bytes that steer a terminal are
 // escaped: parts come from files and from records that others have written.

@@ -35,6 +35,8 @@ std::string to_json(const Ingredients& from) {
     json["kind"] = from.kind;
     json["text"] = from.text;
     json["result"] = from.result;
+    if (!from.ending.empty()) json["ending"] = from.ending;
+    if (!from.stopped_by.empty()) json["stoppedBy"] = from.stopped_by;
     for (const auto& value : from.values) json["values"].push_back({{"n", value.name}, {"v", value.value}});
     for (const auto& variable : from.variables) {
         json["variables"].push_back({{"n", variable.name},
@@ -65,6 +67,8 @@ std::optional<Ingredients> parse_ingredients(std::string_view text) {
     out.kind = text_field(json, "kind");
     out.text = text_field(json, "text");
     out.result = text_field(json, "result");
+    out.ending = text_field(json, "ending");
+    out.stopped_by = text_field(json, "stoppedBy");
     each_object(json, "values", [&](const nlohmann::json& item) {
         out.values.push_back({text_field(item, "n"), text_field(item, "v")});
     });

@@ -49,6 +49,9 @@ struct Ingredients {
     std::vector<Variable> variables;
     std::vector<InputPart> inputs;
     std::string result;  // set once it is known
+    // Of a run that has given nothing: kBegun, kFailed, … (cause.hpp), and the step whose failure stopped it.
+    std::string ending;
+    std::string stopped_by;
 };
 
 [[nodiscard]] std::string to_json(const Ingredients& ingredients);
