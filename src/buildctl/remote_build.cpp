@@ -178,15 +178,13 @@ Result<Job> to_job(const BuildRequest& request) {
     job.spec.entitlements = request.allow;
     job.spec.source_policy_json = request.source_policy_json;
     if (request.frozen || !request.lock_json.empty()) {
-        // A request has room for one policy.
-        if (!request.source_policy_json.empty()) {
-            return bad_input("a source policy and cooper.lock cannot be sent together")
-                .with_hint("build without --builder, or put the pins into the policy");
-        }
+        const auto frozen = request.frozen ? sourcepolicy::Frozen::yes : sourcepolicy::Frozen::no;
         sourcepolicy::Lock lock;
         if (!request.lock_json.empty()) lock = TRY(sourcepolicy::parse_lock(request.lock_json));
-        job.spec.source_policy_json = sourcepolicy::to_json(
-            sourcepolicy::policy_of(lock, request.frozen ? sourcepolicy::Frozen::yes : sourcepolicy::Frozen::no));
+        // A request has room for one policy.
+        sourcepolicy::Policy own;
+        if (!request.source_policy_json.empty()) own = TRY(sourcepolicy::parse_policy(request.source_policy_json));
+        job.spec.source_policy_json = sourcepolicy::to_json(TRY(sourcepolicy::joined(own, lock, frozen)));
     }
     std::map<std::string, std::string> files;
     std::map<std::string, std::string> variables;

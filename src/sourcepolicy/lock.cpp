@@ -4,6 +4,7 @@
 #include "oci/json_text.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 namespace cooper::sourcepolicy {
@@ -15,8 +16,6 @@ using Json = nlohmann::json;
 constexpr std::size_t kMaxLock = 4U << 20U;
 constexpr std::string_view kImage = "docker-image://";
 constexpr std::string_view kGit = "git://";
-constexpr const char* kDigestAtEnd = "@sha(256|384|512):[0-9a-f]+$";
-constexpr const char* kCommitAtEnd = "#[0-9a-f]{40}([0-9a-f]{24})?(:.*)?$";
 
 bool is_http(std::string_view identifier) {
     return identifier.starts_with("http://") || identifier.starts_with("https://");
@@ -82,32 +81,76 @@ std::string print_lock(const Lock& lock) {
     return text + (lock.sources.empty() ? "}\n}\n" : "\n  }\n}\n");
 }
 
+namespace {
+
+Rule pinning(const std::string& identifier, const std::string& pin) {
+    Rule locked = exactly(Action::convert, identifier);
+    if (identifier.starts_with(kImage)) {
+        locked.update = Rule::Update{identifier + "@" + pin, {}};
+    } else if (identifier.starts_with(kGit)) {
+        // The commit itself is fetched, wherever the branch is by now.
+        locked.update = Rule::Update{"", {{"git.checksum", pin}, {"git.fetchbycommit", "true"}}};
+    } else {
+        locked.update = Rule::Update{"", {{"http.checksum", pin}}};
+    }
+    return locked;
+}
+
+// Denials alone, so that rules before them cannot be overruled by what these let pass. BuildKit takes two rules with
+// one expression for the same, attributes included: no two of these are alike, nor like what people write.
+std::vector<Rule> denials_of_what_floats() {
+    std::vector<Rule> rules;
+    rules.push_back(rule(Action::deny, "^docker-image://(?:[^@]*)$", Match::regex));
+    Rule download = rule(Action::deny, "^(?:https?)://", Match::regex);
+    download.attributes.push_back({"http.checksum", "^$", AttributeMatch::matches});
+    rules.push_back(std::move(download));
+    // A ref that is no commit: too short, of no length between, too long, or with another character.
+    for (const char* ref : {"^git://[^#]*$", "^git://[^#]*#[^:]{0,39}(?::.*)?$", "^git://[^#]*#[^:]{41,63}(?::.*)?$",
+                            "^git://[^#]*#[^:]{65,}(?::.*)?$", "^git://[^#]*#[^:]*[^:0-9a-f][^:]*(?::.*)?$"}) {
+        Rule git = rule(Action::deny, ref, Match::regex);
+        git.attributes.push_back({"git.checksum", "^[0-9a-f]{0,39}(?:[^0-9a-f]|$)", AttributeMatch::matches});
+        rules.push_back(std::move(git));
+    }
+    return rules;
+}
+
+// Whether the rule is about this source, its attributes aside.
+Result<bool> names(const Rule& rule, const std::string& identifier) {
+    Rule plain = rule;
+    plain.action = Action::deny;
+    plain.attributes.clear();
+    plain.update.reset();
+    llb::SourceOp source{identifier, {}};
+    const auto policies = TRY(Policies::create({Policy{.rules = {std::move(plain)}}}));
+    return !policies.apply(source).has_value();
+}
+
+}  // namespace
+
 Policy policy_of(const Lock& lock, Frozen frozen) {
     Policy policy;
-    if (frozen == Frozen::yes) {
-        for (const char* scheme : {"docker-image://*", "http://*", "https://*", "git://*"})
-            policy.rules.push_back(rule(Action::deny, scheme, Match::wildcard));
-        policy.rules.push_back(rule(Action::allow, std::string("^docker-image://.*") + kDigestAtEnd, Match::regex));
-        policy.rules.push_back(rule(Action::allow, std::string("^git://.*") + kCommitAtEnd, Match::regex));
-        Rule checked = rule(Action::allow, "^https?://", Match::regex);
-        checked.attributes.push_back({"http.checksum", ".", AttributeMatch::matches});
-        policy.rules.push_back(checked);
-        Rule commit = rule(Action::allow, "^git://", Match::regex);
-        commit.attributes.push_back({"git.checksum", "^[0-9a-f]{40}", AttributeMatch::matches});
-        policy.rules.push_back(commit);
-    }
+    for (const auto& [identifier, pin] : lock.sources) policy.rules.push_back(pinning(identifier, pin));
+    if (frozen == Frozen::yes) std::ranges::copy(denials_of_what_floats(), std::back_inserter(policy.rules));
+    return policy;
+}
+
+Result<Policy> joined(const Policy& own, const Lock& lock, Frozen frozen) {
+    const Policies alone = TRY(Policies::create({own}));
+    Policy policy{.version = own.version, .rules = {}};
     for (const auto& [identifier, pin] : lock.sources) {
-        Rule locked = exactly(Action::convert, identifier);
-        if (identifier.starts_with(kImage)) {
-            locked.update = Rule::Update{identifier + "@" + pin, {}};
-        } else if (identifier.starts_with(kGit)) {
-            // The commit itself is fetched, wherever the branch is by now.
-            locked.update = Rule::Update{"", {{"git.checksum", pin}, {"git.fetchbycommit", "true"}}};
-        } else {
-            locked.update = Rule::Update{"", {{"http.checksum", pin}}};
+        for (const auto& rule : own.rules) {
+            if (rule.attributes.empty() || !TRY(names(rule, identifier))) continue;
+            return bad_input("the rule of the source policy for {} looks at attributes of {}, which is locked",
+                             quoted(rule.identifier), quoted(identifier))
+                .with_hint("a daemon takes one policy: build without --builder, or put the pin into the policy");
         }
-        policy.rules.push_back(std::move(locked));
+        // What the policy changes or denies it does before the lock is asked.
+        llb::SourceOp source{identifier, {}};
+        const auto changed = alone.apply(source);
+        if (changed && !*changed) policy.rules.push_back(pinning(identifier, pin));
     }
+    std::ranges::copy(own.rules, std::back_inserter(policy.rules));
+    if (frozen == Frozen::yes) std::ranges::copy(denials_of_what_floats(), std::back_inserter(policy.rules));
     return policy;
 }
 

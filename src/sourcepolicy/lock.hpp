@@ -30,6 +30,9 @@ struct Lock {
 enum class Frozen : std::uint8_t { no, yes };
 // Each locked source is what the lock says. Frozen: what is neither locked nor pinned by itself is denied.
 [[nodiscard]] Policy policy_of(const Lock& lock, Frozen frozen);
+// One policy that decides as `own` does and the lock's after it, for a request that has room for one: what `own` denies
+// stays denied. Bad input when that cannot be said: a rule of `own` looks at the attributes of a source that is locked.
+[[nodiscard]] Result<Policy> joined(const Policy& own, const Lock& lock, Frozen frozen);
 [[nodiscard]] std::string to_json(const Policy& policy);
 
 }  // namespace cooper::sourcepolicy

@@ -240,8 +240,11 @@ struct Policies::Compiled {
             bool denied = false;
             for (const auto& rule : rules) {
                 if (!rule.matches(source)) continue;
-                denied = rule.rule.action == Action::deny;
-                if (rule.rule.action == Action::convert && TRY(rule.convert(source))) return true;
+                if (rule.rule.action != Action::convert) {
+                    denied = rule.rule.action == Action::deny;
+                } else if (TRY(rule.convert(source))) {
+                    return true;  // one that changes nothing decides nothing either
+                }
             }
             if (denied)
                 return fail(Code::permission_denied, Blame::user, "source {} denied by policy",

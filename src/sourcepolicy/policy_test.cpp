@@ -75,6 +75,13 @@ TEST(Policies, Conversions) {
     EXPECT_NE(after(nothing, "ab").find("becomes longer than"), std::string::npos);
 }
 
+TEST(Policies, AConversionThatChangesNothingDecidesNothing) {
+    const auto denied = policies(R"({"action":"DENY","selector":{"identifier":"docker-image://a:1"}},
+        {"action":"CONVERT","selector":{"identifier":"docker-image://*"},"updates":{"identifier":"docker-image://a:1"}})");
+    EXPECT_EQ(after(denied, "docker-image://a:1"), "denied");
+    EXPECT_EQ(after(denied, "docker-image://a:2"), "denied");
+}
+
 TEST(Policies, AConversionIsLookedAtAgain) {
     const auto rules = policies(R"({"action":"CONVERT","selector":{"identifier":"a"},"updates":{"identifier":"b"}},
         {"action":"DENY","selector":{"identifier":"b"}})");
