@@ -1,6 +1,7 @@
 // Layers: directories committed by rename, with a row each. Invariant: a row with on_disk = 1 has its
 // directory; a directory without a row is garbage that the next draft with that number removes.
 #include "base/text.hpp"
+#include "store/settle.hpp"
 #include "store/store.hpp"
 
 #include <algorithm>
@@ -70,6 +71,7 @@ Result<LayerId> LayerDraft::commit(const LayerInfo& info) && {
                 {static_cast<std::int64_t>(info.size_bytes), now, disk, cost, id}));
         }
         TRY(store.database_->run("INSERT OR IGNORE INTO holds VALUES(?, ?)", {lease, id}));
+        TRY(note_young(*store.database_, id));
         const std::string target = fmt::format("layers/{}", id);
         if (::renameat(root, dir_.c_str(), root, target.c_str()) != 0) {
             if (errno != ENOTEMPTY && errno != EEXIST) return fail_errno(errno, "keep layer");

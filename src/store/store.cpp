@@ -2,6 +2,7 @@
 
 #include "base/log.hpp"
 #include "base/text.hpp"
+#include "store/settle.hpp"
 
 #include <array>
 #include <cerrno>
@@ -15,7 +16,7 @@ namespace cooper::store {
 
 namespace {
 
-constexpr int kSchemaVersion = 4;
+constexpr int kSchemaVersion = 5;
 constexpr std::int64_t kBuilds = 1'000;  // whose logs are kept
 constexpr const char* kSchema = R"sql(
 CREATE TABLE IF NOT EXISTS layers(
@@ -64,7 +65,8 @@ CREATE INDEX IF NOT EXISTS layer_blobs_by_digest ON layer_blobs(digest);
 CREATE INDEX IF NOT EXISTS holds_by_layer ON holds(layer);
 CREATE INDEX IF NOT EXISTS layers_by_lazy_blob ON layers(lazy_blob) WHERE on_disk = 0;
 CREATE INDEX IF NOT EXISTS builds_by_time ON builds(started);
-PRAGMA user_version = 4;
+CREATE TABLE IF NOT EXISTS young(layer INTEGER PRIMARY KEY, made INTEGER NOT NULL);
+PRAGMA user_version = 5;
 )sql";
 
 Result<> make_dir(const sys::RootedDir& root, const char* name) {
@@ -147,6 +149,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
         TRY(store->reap());
         break;
     }
+    TRY_CONTEXT(settle(*store, store->dir_), "look at what was written before the machine was started again");
     return store;
 }
 
