@@ -511,8 +511,11 @@ Result<> LocalJob::export_cache(const CacheSpec& spec, const CacheContent& conte
 
 Result<> LocalJob::export_mounts(const CacheSpec& spec, const FrontendResult& result, ExportAnswer& answer,
                                  Activity& activity, const Stop& stop) {
-    MountCaches::Export wanted{
-        .cache = TRY(open_cache(spec, cachestore::Way::to)), .spec = spec, .used = {}, .written = {}};
+    MountCaches::Export wanted{.cache = TRY(open_cache(spec, cachestore::Way::to)),
+                               .spec = spec,
+                               .used = {},
+                               .used_with_content = {},
+                               .written = {}};
     std::vector<ResultRef> refs = {result.ref};
     for (const auto& [platform, ref] : result.refs) refs.push_back(ref);
     for (const auto& ref : refs) {
@@ -521,9 +524,9 @@ Result<> LocalJob::export_mounts(const CacheSpec& spec, const FrontendResult& re
             const auto* exec = std::get_if<llb::ExecOp>(&vertex.op.body);
             if (exec == nullptr) continue;
             for (const auto& mount : exec->mounts) {
-                // What begins with files of another step belongs to those.
-                if (mount.type == llb::MountType::cache && mount.input < 0)
-                    wanted.used.insert(mount.cache ? mount.cache->id : mount.dest);
+                if (mount.type != llb::MountType::cache) continue;
+                (mount.input < 0 ? wanted.used : wanted.used_with_content)
+                    .insert(mount.cache ? mount.cache->id : mount.dest);
             }
         }
     }

@@ -34,6 +34,13 @@ std::vector<std::string> list_of(std::string text) {
 // "/ID" is what a Dockerfile's id becomes without a name space.
 std::string shown(const std::string& key) { return key.starts_with('/') && key.size() > 1 ? key.substr(1) : key; }
 
+// Without the digest of what it begins with.
+std::string_view id_part(std::string_view key) {
+    const std::size_t digest = key.rfind(":sha256:");
+    if (digest != std::string_view::npos && key.size() - digest == 8 + 64) return key.substr(0, digest);
+    return key.ends_with(':') ? key.substr(0, key.size() - 1) : key;
+}
+
 class StorePlace final : public cachemount::Place {
 public:
     explicit StorePlace(std::shared_ptr<cachestore::CacheStore> store) : store_(std::move(store)) {}
@@ -126,7 +133,10 @@ private:
 }  // namespace
 
 bool MountChoice::takes(const std::string& key) const {
-    return all || std::ranges::any_of(ids, [&](const std::string& id) { return key == id || shown(key) == id; });
+    const std::string plain(id_part(key));
+    return all || std::ranges::any_of(ids, [&](const std::string& id) {
+               return key == id || shown(key) == id || plain == id || shown(plain) == id;
+           });
 }
 
 MountChoice parse_mount_choice(const std::string& text) {
@@ -158,6 +168,7 @@ void MountCaches::add(const CacheSpec& spec, std::shared_ptr<cachestore::CacheSt
 }
 
 void MountCaches::restore(const std::string& key, VertexProgress& progress, const Stop& stop) {
+    met_.lock()->insert(key);
     std::vector<Source> sources = *sources_.lock();
     std::erase_if(sources, [&](const Source& source) { return !source.choice.takes(key); });
     if (sources.empty()) return;
@@ -207,12 +218,33 @@ Result<> MountCaches::restore_from(const Source& source, const std::string& key,
     return {};
 }
 
+// What steps of this build had began with; when none ran, what was used last.
+Result<std::vector<std::string>> MountCaches::keys_with_content(const std::string& plain) {
+    std::vector<std::string> keys;
+    for (const auto& key : *met_.lock()) {
+        if (key != plain && id_part(key) == plain) keys.push_back(key);
+    }
+    if (!keys.empty()) return keys;
+    Timestamp last{};
+    for (const auto& mount : TRY(store_.cache_mounts())) {
+        if (mount.key == plain || id_part(mount.key) != plain || (!keys.empty() && mount.last_used <= last)) continue;
+        keys = {mount.key};
+        last = mount.last_used;
+    }
+    return keys;
+}
+
 // Those that the choice names. One that no step has and that is not here is a mistake in writing.
-Result<std::vector<std::string>> MountCaches::keys_of(const Export& wanted) const {
+Result<std::vector<std::string>> MountCaches::keys_of(const Export& wanted) {
     const MountChoice choice = parse_mount_choice(attribute(wanted.spec, "mounts"));
     std::set<std::string> keys;
     for (const auto& key : wanted.used) {
         if (choice.takes(key)) keys.insert(key);
+    }
+    for (const auto& plain : wanted.used_with_content) {
+        if (!choice.takes(plain)) continue;
+        const std::vector<std::string> found = TRY(keys_with_content(plain));
+        keys.insert(found.begin(), found.end());
     }
     const std::vector<std::string> here = TRY(store_.cache_mount_keys());
     for (const auto& id : choice.ids) {
@@ -231,6 +263,10 @@ Result<std::vector<std::string>> MountCaches::keys_of(const Export& wanted) cons
         for (const auto& key : wanted.used) {
             known.push_back(shown(key));
             found = found || key == id || shown(key) == id;
+        }
+        for (const auto& plain : wanted.used_with_content) {
+            known.push_back(shown(plain));
+            found = found || plain == id || shown(plain) == id;
         }
         if (found) continue;
         const auto near = nearest(id, known);

@@ -27,7 +27,8 @@ inline constexpr std::string_view kMainScope = "main";
 struct MountChoice {
     bool all = false;
     std::vector<std::string> ids;
-    // key: as the state directory names a mount, "NAMESPACE/ID".
+    // key: as the state directory names a mount, "NAMESPACE/ID"; of one that begins with content "NAMESPACE/ID:DIGEST",
+    // which its id alone names, too.
     [[nodiscard]] bool takes(const std::string& key) const;
 };
 [[nodiscard]] MountChoice parse_mount_choice(const std::string& text);
@@ -46,7 +47,8 @@ public:
     struct Export {
         std::shared_ptr<cachestore::CacheStore> cache;
         const CacheSpec& spec;
-        std::set<std::string> used;  // keys of mounts that steps of the build have
+        std::set<std::string> used;               // keys of mounts that steps of the build have
+        std::set<std::string> used_with_content;  // the same, without the digests of what they begin with
         // Names that the client has to give to what was written; where names are the client's.
         std::map<std::string, oci::Descriptor> written;
     };
@@ -59,10 +61,12 @@ private:
         std::shared_ptr<cachestore::CacheStore> cache;
     };
     Result<> restore_from(const Source& source, const std::string& key, VertexProgress& progress, const Stop& stop);
-    [[nodiscard]] Result<std::vector<std::string>> keys_of(const Export& wanted) const;
+    [[nodiscard]] Result<std::vector<std::string>> keys_of(const Export& wanted);
+    [[nodiscard]] Result<std::vector<std::string>> keys_with_content(const std::string& plain);
 
     store::Store& store_;
     Guarded<std::vector<Source>> sources_;
+    Guarded<std::set<std::string>> met_;  // keys of steps that ran
     // One lock for each mount: who comes second waits until it is there.
     Guarded<std::map<std::string, std::shared_ptr<Guarded<bool>>>> done_;
 };

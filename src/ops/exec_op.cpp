@@ -326,7 +326,15 @@ private:
     Result<> add_cache(const llb::Mount& mount, const std::string& target) {
         std::string key = mount.cache ? mount.cache->id : target;
         const store::Chain seed = TRY(chain_at(mount.input));
-        if (mount.input >= 0) key += ":" + seed.to_string();
+        // What it begins with is known by its content: the same on every machine, whatever its layers are called there.
+        if (mount.input >= 0) {
+            key += ":";
+            if (!seed.empty()) {
+                key += TRY(environment_.trees.digest(make_result(seed), {layer::ContentSelector{}}, context_.progress,
+                                                     context_.stop))
+                           .to_string();
+            }
+        }
         if (mount.output >= 0) unchanged_.emplace_back(mount.output, seed);
         const auto sharing = mount.cache ? mount.cache->sharing : llb::CacheSharing::shared;
         run::BindMount bind;
@@ -341,7 +349,7 @@ private:
         }
         if (parts_.clear_cache_mounts) {
             TRY(environment_.store.clear_cache_mounts(key, context_.stop));
-        } else if (mount.input < 0 && environment_.restore_cache_mount) {
+        } else if (environment_.restore_cache_mount) {
             environment_.restore_cache_mount(key, context_.progress, context_.stop);
         }
         const std::string description = fmt::format("cached mount {} from {} with id \"{}\"", target,
