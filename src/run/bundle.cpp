@@ -114,6 +114,12 @@ int Bundle::hold(sys::Fd fd) {
     return kFirstMountFd + static_cast<int>(fds_.size()) - 1;
 }
 
+Result<int> Bundle::hold_copy(int fd) {
+    sys::Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    if (!copy.valid()) return fail_errno(errno, "duplicate descriptor");
+    return hold(std::move(copy));
+}
+
 Result<> Bundle::add_bind(const BindMount& bind, const std::string& target, const BundleInputs& inputs, Built& built) {
     const std::string place = fmt::format("m/{}", built.next++);
     std::string source = Bundle::sandbox_dir(inputs.state_dir) + "/" + place;
@@ -199,12 +205,14 @@ Result<> Bundle::mount_root(const ProcessSpec& spec, const BundleInputs& inputs,
     return {};
 }
 
-void Bundle::command(const BundleInputs& inputs, bool tty) {
+Result<> Bundle::command(const BundleInputs& inputs, bool tty) {
     const std::string dir = Bundle::sandbox_dir(inputs.state_dir);
     plan_.add(InitVerb::runtime_log, {"log"});
     plan_.add(InitVerb::pid_file, {"pid"});
-    std::vector<std::string> words{inputs.runtime.program, inputs.runtime.program, "--root", dir + "/state", "--log",
-                                   dir + "/log",           "--log-format",         "json"};
+    std::string program = inputs.runtime.program;
+    if (inputs.runtime_fd >= 0) program = fmt::format("/proc/self/fd/{}", TRY(hold_copy(inputs.runtime_fd)));
+    std::vector<std::string> words{std::move(program), inputs.runtime.program, "--root", dir + "/state", "--log",
+                                   dir + "/log",       "--log-format",         "json"};
     if (inputs.runtime.is_crun) words.emplace_back("--cgroup-manager=disabled");
     words.insert(words.end(), {"run", "--bundle", dir, "--pid-file", dir + "/pid"});
     if (tty) {
@@ -213,6 +221,7 @@ void Bundle::command(const BundleInputs& inputs, bool tty) {
     }
     words.push_back(inputs.id);
     plan_.add(InitVerb::execute, std::vector<std::string_view>(words.begin(), words.end()));
+    return {};
 }
 
 void Bundle::register_emulators(const BundleInputs& inputs, const Emulation& emulation, RuntimeConfig& config) {
@@ -287,9 +296,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     for (const std::string& file : inputs.cgroup_files) plan.add(InitVerb::join_cgroup, {file});
     if (!inputs.thaw_file.empty()) plan.add(InitVerb::thaw_at_end, {inputs.thaw_file});
     if (inputs.network_fd >= 0) {
-        sys::Fd network(::fcntl(inputs.network_fd, F_DUPFD_CLOEXEC, 3));
-        if (!network.valid()) return fail_errno(errno, "duplicate descriptor");
-        plan.add(InitVerb::enter_network, {std::to_string(bundle.hold(std::move(network)))});
+        plan.add(InitVerb::enter_network, {std::to_string(TRY(bundle.hold_copy(inputs.network_fd)))});
     }
     // A program may be for another machine than it was said.
     if (inputs.emulators != nullptr && emulation.bound.empty() && emulation.registrations.empty()) {
@@ -299,7 +306,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     }
     if (!emulation.registrations.empty()) bundle.register_emulators(inputs, emulation, config);
     plan.add(InitVerb::make_file, {"config.json", "600", "0", "0", make_runtime_config(config)});
-    bundle.command(inputs, spec.tty);
+    TRY(bundle.command(inputs, spec.tty));
     return bundle;
 }
 

@@ -23,7 +23,8 @@ struct Runtime {
 struct BundleInputs {
     std::string state_dir;
     Runtime runtime;
-    std::string id;  // of the container, unique on this host
+    int runtime_fd = -1;  // the runtime as a descriptor, -1 = by its path
+    std::string id;       // of the container, unique on this host
     std::string resolv_conf;
     std::string hosts;
     int network_fd = -1;  // -1 = the host's
@@ -62,7 +63,8 @@ private:
     Result<> add_bind(const BindMount& bind, const std::string& target, const BundleInputs& inputs, Built& built);
     void register_emulators(const BundleInputs& inputs, const Emulation& emulation, RuntimeConfig& config);
     int hold(sys::Fd fd);
-    void command(const BundleInputs& inputs, bool tty);
+    Result<> command(const BundleInputs& inputs, bool tty);
+    Result<int> hold_copy(int fd);
 
     InitPlan plan_;
     std::vector<sys::Fd> fds_;

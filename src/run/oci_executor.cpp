@@ -9,6 +9,7 @@
 #include "run/network.hpp"
 #include "run/port_proxy.hpp"
 #include "run/runtime_failure.hpp"
+#include "run/sealed_program.hpp"
 #include "run/step.hpp"
 #include "sys/namespaces.hpp"
 #include "sys/process.hpp"
@@ -17,6 +18,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <mutex>
+#include <optional>
 #include <random>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -104,6 +107,13 @@ public:
 
 private:
     bool cannot_run(const std::string& architecture);
+    // -1: it is started by its path.
+    int runtime_fd() {
+        const std::string name = runtime_.program.substr(runtime_.program.rfind('/') + 1);
+        if (!name.starts_with("crun") && !name.starts_with("runc")) return -1;
+        std::call_once(runtime_copied_, [this] { runtime_copy_ = sealed_copy(runtime_.program); });
+        return runtime_copy_ ? runtime_copy_->get() : -1;
+    }
     Result<std::unique_ptr<NetworkLease>> acquire_network(NetworkMode mode, const Stop& stop) {
         if (mode == NetworkMode::host) return std::unique_ptr<NetworkLease>();
         return (mode == NetworkMode::none ? *none_ : *bridge_).acquire(stop);
@@ -130,6 +140,8 @@ private:
     const OciExecutorOptions options_;
     const Runtime runtime_;
     const std::string init_;
+    std::once_flag runtime_copied_;
+    std::optional<sys::Fd> runtime_copy_;
     Emulators emulators_;
     const CgroupTree cgroups_;
     const std::unique_ptr<Network> bridge_;
@@ -154,7 +166,7 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
         cgroups_.create(spec.cgroup_parent, id, {devices, spec.devices, spec.resources, spec.disk_watched});
     TRY(cgroup.limit(spec.resources));
 
-    BundleInputs inputs{.state_dir = options_.state_dir, .runtime = runtime_, .id = id};
+    BundleInputs inputs{.state_dir = options_.state_dir, .runtime = runtime_, .runtime_fd = runtime_fd(), .id = id};
     inputs.resolv_conf = resolv_conf(spec.network, network.get());
     inputs.hosts = TRY(hosts(spec, network.get()));
     inputs.network_fd = network ? network->namespace_fd() : -1;

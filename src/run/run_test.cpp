@@ -7,6 +7,7 @@
 #include "run/interactive.hpp"
 #include "run/oci_executor.hpp"
 #include "run/runtime_config.hpp"
+#include "run/sealed_program.hpp"
 #include "run/seccomp.hpp"
 #include "run/stubs.hpp"
 #include "run/user.hpp"
@@ -557,6 +558,31 @@ TEST_F(RunTest, NothingOutlivesAKilledProgram) {
     std::ifstream mounts("/proc/self/mountinfo");
     const std::string text((std::istreambuf_iterator<char>(mounts)), std::istreambuf_iterator<char>());
     EXPECT_EQ(text.find("/state/sandbox"), std::string::npos);
+}
+
+TEST(SealedProgram, CanBeRunAndNotBeWritten) {
+    const auto copy = sealed_copy("/bin/true");
+    ASSERT_TRUE(copy.has_value());
+    const std::string path = fmt::format("/proc/self/fd/{}", copy->get());
+    EXPECT_FALSE(sys::Fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC)).valid() &&
+                 ::pwrite(copy->get(), "#!", 2, 0) == 2);
+    EXPECT_NE(::ftruncate(copy->get(), 0), 0);
+    sys::SpawnSpec spawn;
+    spawn.program = path;
+    spawn.args = {"true"};
+    auto child = sys::Child::spawn(spawn);
+    ASSERT_TRUE(child.has_value()) << child.error().to_string();
+    const auto end = child->wait(Stop());
+    ASSERT_TRUE(end.has_value());
+    EXPECT_EQ(end->code, 0);
+}
+
+TEST(SealedProgram, OnlyOfPrograms) {
+    EXPECT_FALSE(sealed_copy("/no/such/program").has_value());
+    EXPECT_FALSE(sealed_copy("/etc").has_value());
+    const sys::TempDir dir = *sys::TempDir::create("/tmp", "sealed-");
+    put(dir.path() + "/script", "#!/bin/sh\n");
+    EXPECT_FALSE(sealed_copy(dir.path() + "/script").has_value());
 }
 
 TEST(EtcFiles, LoopbackServersAreReplaced) {
