@@ -564,8 +564,7 @@ TEST(SealedProgram, CanBeRunAndNotBeWritten) {
     const auto copy = sealed_copy("/bin/true");
     ASSERT_TRUE(copy.has_value());
     const std::string path = fmt::format("/proc/self/fd/{}", copy->get());
-    EXPECT_FALSE(sys::Fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC)).valid() &&
-                 ::pwrite(copy->get(), "#!", 2, 0) == 2);
+    EXPECT_FALSE(sys::Fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC)).valid() && ::pwrite(copy->get(), "#!", 2, 0) == 2);
     EXPECT_NE(::ftruncate(copy->get(), 0), 0);
     sys::SpawnSpec spawn;
     spawn.program = path;
