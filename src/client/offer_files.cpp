@@ -28,6 +28,10 @@ public:
         const std::scoped_lock lock(writing_);
         return call_.write(message);
     }
+    Result<> send_ahead(std::string_view message) override {
+        const std::scoped_lock lock(writing_);
+        return call_.write_ahead(message);
+    }
     Result<std::optional<std::string>> receive() override {
         std::string message;
         if (!TRY(call_.read(message))) return std::optional<std::string>();

@@ -1,10 +1,13 @@
 // FakePipe: two PacketStreams back to back in memory. A side blocks when `capacity` messages wait at the other one.
+// What is sent ahead is held back until there is something to send.
 #pragma once
 
 #include "base/guarded.hpp"
 #include "filesync/packet_stream.hpp"
 
+#include <algorithm>
 #include <deque>
+#include <iterator>
 #include <memory>
 
 namespace cooper::filesync {
@@ -19,6 +22,7 @@ public:
 private:
     struct State {
         std::deque<std::string> messages;
+        std::deque<std::string> ahead;
         bool closed = false;
         bool broken = false;
     };
@@ -29,8 +33,16 @@ private:
             auto state = out_.lock();
             state.wait([&] { return state->broken || state->messages.size() < capacity_; });
             if (state->broken || state->closed) return fail(Code::unavailable, Blame::world, "the pipe is broken");
+            std::ranges::move(state->ahead, std::back_inserter(state->messages));
+            state->ahead.clear();
             state->messages.emplace_back(message);
             out_.notify_all();
+            return {};
+        }
+        Result<> send_ahead(std::string_view message) override {
+            auto state = out_.lock();
+            if (state->broken || state->closed) return fail(Code::unavailable, Blame::world, "the pipe is broken");
+            state->ahead.emplace_back(message);
             return {};
         }
         Result<std::optional<std::string>> receive() override {

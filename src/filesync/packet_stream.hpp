@@ -16,6 +16,8 @@ public:
     // Several threads may send at once: messages stay whole, those of one thread stay in order. Blocks while the other
     // side does not read.
     virtual Result<> send(std::string_view message) = 0;
+    // The same, but the message may wait until somebody calls send(), which somebody will do at once.
+    virtual Result<> send_ahead(std::string_view message) = 0;
     // The next message; nullopt when the other side has properly ended its half. One thread at a time, beside senders.
     virtual Result<std::optional<std::string>> receive() = 0;
     // Nothing more will be sent. A server's side may leave this to the end of its handler.

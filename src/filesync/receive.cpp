@@ -216,7 +216,8 @@ private:
                 if (!any || ending_.stop_requested()) return {};
                 batch.swap(*requests);
             }
-            for (const std::uint32_t id : batch) TRY(stream_.send(request_packet(id)));
+            for (; batch.size() > 1; batch.pop_front()) TRY(stream_.send_ahead(request_packet(batch.front())));
+            TRY(stream_.send(request_packet(batch.front())));
             batch.clear();
         }
     }

@@ -28,6 +28,8 @@ using snapshot::Node;
 constexpr std::size_t kReaders = 4;
 constexpr std::size_t kChunkBytes = 128UL * 1024;
 constexpr std::size_t kMaxDepth = 700;
+// So many entries go out together. Less would cost time, more would leave the other side without work.
+constexpr std::uint64_t kEntriesAtOnce = 128;
 constexpr std::int64_t kSecond = 1'000'000'000;
 
 bool has_errno(const Error& error, int value) {
@@ -244,8 +246,8 @@ private:
     }
 
     Result<> offer(const Stat& stat) {
-        ++entries_;
-        return stream_.send(stat_packet(stat));
+        const std::string packet = stat_packet(stat);
+        return ++entries_ % kEntriesAtOnce == 0 ? stream_.send(packet) : stream_.send_ahead(packet);
     }
 
     [[nodiscard]] std::int64_t time_of(const Node& node) const {
@@ -295,7 +297,10 @@ private:
             TRY(send_data(wanted.id, buffer, n));
             if (n < space.size() && n >= wanted.file->node.size) break;
         }
-        return stream_.send(data_packet(wanted.id, {}));
+        // Whoever takes the next file ends it, too.
+        const bool more = !wanted_.lock()->empty();
+        const std::string end = data_packet(wanted.id, {});
+        return more ? stream_.send_ahead(end) : stream_.send(end);
     }
 
     // The head of a packet goes right before the content that was read to kHeadBytes.
@@ -309,7 +314,7 @@ private:
         DCHECK(bytes.size() <= kHeadBytes);
         const std::size_t begin = kHeadBytes - bytes.size();
         std::ranges::copy(as_bytes(bytes), buffer.begin() + static_cast<std::ptrdiff_t>(begin));
-        return stream_.send(as_text(std::span<const std::byte>(buffer).subspan(begin, bytes.size() + size)));
+        return stream_.send_ahead(as_text(std::span<const std::byte>(buffer).subspan(begin, bytes.size() + size)));
     }
 
     Result<sys::Fd> open_file(const OfferedFiles::File& file, LastDirectory& last) {

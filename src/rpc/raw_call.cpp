@@ -93,11 +93,14 @@ Result<bool> RawCall::read(std::string& message) {
     return false;
 }
 
-Result<> RawCall::write(std::string_view message) {
+Result<> RawCall::write(std::string_view message) { return write_with(message, false); }
+Result<> RawCall::write_ahead(std::string_view message) { return write_with(message, true); }
+
+Result<> RawCall::write_with(std::string_view message, bool ahead) {
     if (call_->stream == nullptr) return finish();
     if (call_->closed)
         return fail(Code::internal, Blame::cooper, "more was written after the end to {}", call_->method);
-    if (call_->stream->Write(detail::to_buffer(message))) return {};
+    if (call_->stream->Write(detail::to_buffer(message), detail::how_to_write(ahead))) return {};
     call_->over = true;
     if (call_->stop.stop_requested()) return cancelled();
     return fail(Code::unavailable, Blame::world, "the peer ended the call {}", call_->method);

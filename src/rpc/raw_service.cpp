@@ -28,14 +28,17 @@ public:
         detail::append_to(message, buffer);
         return true;
     }
-    Result<> write(std::string_view message) override {
-        if (stream_.Write(detail::to_buffer(message))) return {};
-        return fail(Code::cancelled, Blame::world, "the peer ended the call");
-    }
+    Result<> write(std::string_view message) override { return write_with(message, false); }
+    Result<> write_ahead(std::string_view message) override { return write_with(message, true); }
     Result<> close_write() override { return {}; }
     void cancel() override { context_.TryCancel(); }
 
 private:
+    Result<> write_with(std::string_view message, bool ahead) {
+        if (stream_.Write(detail::to_buffer(message), detail::how_to_write(ahead))) return {};
+        return fail(Code::cancelled, Blame::world, "the peer ended the call");
+    }
+
     grpc::ServerContext& context_;
     Stream& stream_;
 };

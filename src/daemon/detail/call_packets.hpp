@@ -15,6 +15,10 @@ public:
         auto writer = writer_.lock();
         return (*writer)->write(message);
     }
+    Result<> send_ahead(std::string_view message) override {
+        auto writer = writer_.lock();
+        return (*writer)->write_ahead(message);
+    }
     Result<std::optional<std::string>> receive() override {
         std::string message;
         if (!TRY(call_.read(message))) return std::optional<std::string>{};
