@@ -205,6 +205,11 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
         engine::CacheSpec& cache = request.cache_exports.back();
         if (!flags.cache_budget.empty()) cache.attrs.try_emplace("budget", flags.cache_budget);
         TRY_CONTEXT(cachestore::check_export_attributes({cache.type, cache.attrs}), "--cache-to {}", quoted(one));
+        // BuildKit takes any other word for "min".
+        if (const auto mode = cache.attrs.find("mode");
+            mode != cache.attrs.end() && mode->second != "min" && mode->second != "max") {
+            return bad_input("--cache-to {}: mode={}: want min or max", quoted(one), quoted(mode->second));
+        }
     }
     for (const auto& one : flags.add_hosts) request.add_hosts.push_back(TRY(parse_add_host(one)));
     for (const auto& one : flags.contexts) TRY(parse_build_context(one, request.named_contexts));

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <map>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 namespace cooper::store {
@@ -74,6 +75,29 @@ Result<> make_dir(const sys::RootedDir& root, const char* name) {
     return fail_errno(errno, fmt::format("create {} in the state directory", name));
 }
 
+// Room for what pruning writes when the disk is full: the file goes when the database cannot be opened for want of it,
+// and comes back when there is room again.
+constexpr const char* kBallast = "ballast";
+constexpr off_t kBallastBytes = off_t{1} << 20U;
+constexpr std::uint64_t kRoomForBallast = 64U << 20U;
+
+std::uint64_t free_bytes_of(const sys::RootedDir& root) {
+    struct statvfs fs{};
+    return ::fstatvfs(root.fd(), &fs) == 0 ? std::uint64_t{fs.f_bavail} * fs.f_frsize : UINT64_MAX;
+}
+
+void keep_ballast(const sys::RootedDir& root) {
+    if (::faccessat(root.fd(), kBallast, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || free_bytes_of(root) < kRoomForBallast)
+        return;
+    const sys::Fd file(::openat(root.fd(), kBallast, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    // Where room cannot be reserved there is none kept.
+    if (file.valid() && ::fallocate(file.get(), 0, 0, kBallastBytes) != 0) ::unlinkat(root.fd(), kBallast, 0);
+}
+
+bool drop_ballast(const sys::RootedDir& root) {
+    return free_bytes_of(root) < std::uint64_t{kBallastBytes} && ::unlinkat(root.fd(), kBallast, 0) == 0;
+}
+
 // mkdir -p of a host path.
 Result<> make_root(const std::string& path) {
     for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
@@ -125,6 +149,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
         return store->create_schema();
     };
     Result<> opened = open_database();
+    if (!opened && opened.error().code() != Code::data_loss && drop_ballast(store->dir_)) opened = open_database();
     if (!opened && opened.error().code() == Code::data_loss) {
         // What it knew can be built again; what it was is kept for whoever wants to look.
         store->database_.reset();
@@ -150,6 +175,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
         break;
     }
     TRY_CONTEXT(settle(*store, store->dir_), "look at what was written before the machine was started again");
+    keep_ballast(store->dir_);
     return store;
 }
 
