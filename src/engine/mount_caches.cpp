@@ -3,6 +3,7 @@
 #include "base/text.hpp"
 #include "cachemount/sync.hpp"
 #include "codec/sha256.hpp"
+#include "engine/mount_key.hpp"
 #include "http/client.hpp"
 
 #include <algorithm>
@@ -29,16 +30,6 @@ std::vector<std::string> list_of(std::string text) {
         if (const auto name = trim(item); !name.empty()) items.emplace_back(name);
     }
     return items;
-}
-
-// "/ID" is what a Dockerfile's id becomes without a name space.
-std::string shown(const std::string& key) { return key.starts_with('/') && key.size() > 1 ? key.substr(1) : key; }
-
-// Without the digest of what it begins with.
-std::string_view id_part(std::string_view key) {
-    const std::size_t digest = key.rfind(":sha256:");
-    if (digest != std::string_view::npos && key.size() - digest == 8 + 64) return key.substr(0, digest);
-    return key.ends_with(':') ? key.substr(0, key.size() - 1) : key;
 }
 
 class StorePlace final : public cachemount::Place {
@@ -133,9 +124,9 @@ private:
 }  // namespace
 
 bool MountChoice::takes(const std::string& key) const {
-    const std::string plain(id_part(key));
+    const std::string plain(mount_without_content(key));
     return all || std::ranges::any_of(ids, [&](const std::string& id) {
-               return key == id || shown(key) == id || plain == id || shown(plain) == id;
+               return key == id || shown_mount(key) == id || plain == id || shown_mount(plain) == id;
            });
 }
 
@@ -185,15 +176,16 @@ void MountCaches::restore(const std::string& key, VertexProgress& progress, cons
         const auto restored = restore_from(source, key, progress, stop);
         if (restored) continue;
         if (restored.error().is_cancelled()) return;
-        progress.log(2, fmt::format("cache mount {} is not restored: {}\n", shown(key), restored.error().to_string()));
+        progress.log(
+            2, fmt::format("cache mount {} is not restored: {}\n", shown_mount(key), restored.error().to_string()));
     }
 }
 
 Result<> MountCaches::restore_from(const Source& source, const std::string& key, VertexProgress& progress,
                                    const Stop& stop) {
-    auto mount = TRY(store_.lock_cache_mount(key, fmt::format("cached mount with id \"{}\"", shown(key)), stop));
+    auto mount = TRY(store_.lock_cache_mount(key, fmt::format("cached mount with id \"{}\"", shown_mount(key)), stop));
     if (!mount) return {};  // in use, so it is there
-    const std::string row = fmt::format("restoring cache mount {} from {}", shown(key), source.cache->place());
+    const std::string row = fmt::format("restoring cache mount {} from {}", shown_mount(key), source.cache->place());
     progress.status(row, row, 0, 0, false);
     const auto files = TRY(sys::RootedDir::open_host(mount->host_path()));
     const auto side = TRY(sys::RootedDir::open_host(mount->side_path()));
@@ -222,12 +214,14 @@ Result<> MountCaches::restore_from(const Source& source, const std::string& key,
 Result<std::vector<std::string>> MountCaches::keys_with_content(const std::string& plain) {
     std::vector<std::string> keys;
     for (const auto& key : *met_.lock()) {
-        if (key != plain && id_part(key) == plain) keys.push_back(key);
+        if (key != plain && mount_without_content(key) == plain) keys.push_back(key);
     }
     if (!keys.empty()) return keys;
     Timestamp last{};
     for (const auto& mount : TRY(store_.cache_mounts())) {
-        if (mount.key == plain || id_part(mount.key) != plain || (!keys.empty() && mount.last_used <= last)) continue;
+        if (mount.key == plain || mount_without_content(mount.key) != plain ||
+            (!keys.empty() && mount.last_used <= last))
+            continue;
         keys = {mount.key};
         last = mount.last_used;
     }
@@ -253,20 +247,20 @@ Result<std::vector<std::string>> MountCaches::keys_of(const Export& wanted) {
         bool found = false;
         for (const auto* list : {&here}) {
             for (const auto& key : *list) {
-                known.push_back(shown(key));
-                if (key == id || shown(key) == id) {
+                known.push_back(shown_mount(key));
+                if (key == id || shown_mount(key) == id) {
                     keys.insert(key);
                     found = true;
                 }
             }
         }
         for (const auto& key : wanted.used) {
-            known.push_back(shown(key));
-            found = found || key == id || shown(key) == id;
+            known.push_back(shown_mount(key));
+            found = found || key == id || shown_mount(key) == id;
         }
         for (const auto& plain : wanted.used_with_content) {
-            known.push_back(shown(plain));
-            found = found || plain == id || shown(plain) == id;
+            known.push_back(shown_mount(plain));
+            found = found || plain == id || shown_mount(plain) == id;
         }
         if (found) continue;
         const auto near = nearest(id, known);
@@ -285,7 +279,7 @@ Result<> MountCaches::save(Export& wanted, VertexProgress& progress, const Stop&
     const std::string scope = scopes.empty() ? std::string(kMainScope) : scopes.front();
     StorePlace place(wanted.cache);
     for (const auto& key : TRY(keys_of(wanted))) {
-        const std::string row = fmt::format("exporting cache mount {}", shown(key));
+        const std::string row = fmt::format("exporting cache mount {}", shown_mount(key));
         auto mount = TRY(store_.share_cache_mount(key));
         if (!mount) {
             progress.status(row, row + ": not here, or in use by another build", 0, 0, true);
@@ -294,10 +288,11 @@ Result<> MountCaches::save(Export& wanted, VertexProgress& progress, const Stop&
         progress.status(row, row, 0, 0, false);
         const auto files = TRY(sys::RootedDir::open_host(mount->host_path()));
         const auto side = TRY(sys::RootedDir::open_host(mount->side_path()));
-        cachemount::SaveTo to{.name = mount_name(scope, key), .id = shown(key), .scope = scope, .also_read = {}};
+        cachemount::SaveTo to{.name = mount_name(scope, key), .id = shown_mount(key), .scope = scope, .also_read = {}};
         // What the trusted scope has already is not sent a second time.
         if (scope != kMainScope) to.also_read.push_back(mount_name(std::string(kMainScope), key));
-        const auto saved = TRY_CONTEXT(cachemount::save(place, to, {files, side}, stop), "cache mount {}", shown(key));
+        const auto saved =
+            TRY_CONTEXT(cachemount::save(place, to, {files, side}, stop), "cache mount {}", shown_mount(key));
         std::string told = fmt::format("{} as scope {}: {} of {} sent", row, scope, human_size(saved.uploaded_bytes),
                                        human_size(saved.mount_bytes));
         if (saved.unsteady > 0) told += fmt::format(", {} files left out that others write to", saved.unsteady);

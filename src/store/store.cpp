@@ -142,7 +142,9 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
     if (::stat((root + "/cooper.db").c_str(), &st) != 0) TRY(make_root(root));
     auto store = std::unique_ptr<Store>(new Store(root, clock));
     store->space_ = std::make_shared<Space>(root);
-    store->dir_ = TRY(sys::RootedDir::open_host(root));
+    auto directory = sys::RootedDir::open_host(root);
+    if (!directory) return directory.error().with_hint("--root DIR or $COOPER_ROOT chooses another place");
+    store->dir_ = std::move(*directory);
     const std::string file = root + "/cooper.db";
     const auto open_database = [&]() -> Result<> {
         store->database_ = TRY(Database::open(file));
