@@ -48,7 +48,7 @@ public:
                                         return detail::read_layer_stream(path, layer::DiffOptions{}, stop);
                                     }});
         }
-        plan_->listings = TRY(inside::read_layers({&image}, threads_, stop_));
+        plan_->listings = TRY(inside::read_layers({&image}, {}, threads_, stop_));
         plan_->stack.emplace(TRY(inside::Stack::of(plan_->listings.paths, plan_->listings.layers, stop_)));
         Squashed out;
         std::vector<bool> dirty(image.layers.size());

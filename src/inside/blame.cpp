@@ -192,7 +192,7 @@ std::string instruction_of(const PathHistory& blame, std::uint32_t layer, std::s
 }  // namespace
 
 Result<PathHistory> blame(const Image& image, const std::string& path, std::size_t threads, const Stop& stop) {
-    const Listings listings = TRY(read_layers({&image}, threads, stop));
+    const Listings listings = TRY(read_layers({&image}, {}, threads, stop));
     const Stack stack = TRY(Stack::of(listings.paths, listings.layers, stop));
     PathHistory out;
     out.asked = path.starts_with('/') ? path : "/" + path;

@@ -43,7 +43,7 @@ std::string_view kind_of_change(bool before, bool after) {
 }  // namespace
 
 Result<Differences> compare(const Image& before, const Image& after, std::size_t threads, const Stop& stop) {
-    const Listings listings = TRY(read_layers({&before, &after}, threads, stop));
+    const Listings listings = TRY(read_layers({&before, &after}, {}, threads, stop));
     const std::span all(listings.layers);
     const std::size_t count = before.layers.size();
     const Side old{.paths = listings.paths, .stack = TRY(Stack::of(listings.paths, all.first(count), stop))};

@@ -72,6 +72,17 @@ std::vector<std::string> waste_of(const std::vector<std::vector<File>>& layers) 
 
 using Lines = std::vector<std::string>;
 
+TEST(Listing, EntriesOfAllLayersTogetherAreBounded) {
+    // A name that is repeated is an entry each time; a layer that is there twice is read once.
+    const Image image = image_of({{{"a", ""}, {"a", ""}}, {{"b", ""}, {".wh.c", ""}}, {{"a", ""}, {"a", ""}}});
+    EXPECT_TRUE(read_layers({&image}, {.max_entries = 4}, 1, Stop{}));
+    const auto refused = read_layers({&image}, {.max_entries = 3}, 1, Stop{});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), Code::resource_exhausted);
+    EXPECT_NE(refused.error().to_string().find("layer 2 of test"), std::string::npos) << refused.error().to_string();
+    EXPECT_NE(refused.error().to_string().find("more than 3 entries"), std::string::npos);
+}
+
 TEST(Waste, OfEachKind) {
     EXPECT_EQ(waste_of({{{"a", "12345"}}, {{"a", "1234"}}}), Lines{"/a 5 replaced by 2"});
     EXPECT_EQ(waste_of({{{"a", "12345"}}, {{"a", "12345", TarType::file, 0600}}}),

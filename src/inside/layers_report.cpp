@@ -104,7 +104,7 @@ Result<std::unique_ptr<LayersReport>> report_layers(const Image& image, std::siz
     auto report = std::make_unique<LayersReport>();
     report->image = &image;
     report->instructions = instructions_of(image.config, image.layers.size());
-    report->listings = TRY(read_layers({&image}, threads, stop));
+    report->listings = TRY(read_layers({&image}, {}, threads, stop));
     report->stack = std::make_unique<Stack>(TRY(Stack::of(report->listings.paths, report->listings.layers, stop)));
     report->facts = report->stack->facts();
     for (const auto& facts : report->facts) report->stored_bytes += facts.bytes;

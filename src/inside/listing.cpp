@@ -22,8 +22,6 @@ constexpr std::string_view kAufs = ".wh..wh.";
 constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 40;
 // A sparse file larger than this is known by its stored parts only: its holes would take hours.
 constexpr std::uint64_t kMaxExpanded = std::uint64_t{1} << 30;
-// Of all layers together. Entries that repeat each other cost an archive nearly nothing.
-constexpr std::uint64_t kMaxEntries = 20'000'000;
 constexpr std::size_t kMaxTargets = std::size_t{1} << 30U;
 
 std::array<std::uint8_t, 16> beginning(const Digest& digest) {
@@ -65,17 +63,16 @@ Kind kind_of(codec::TarType type) {
 
 class Reader {
 public:
-    Reader(Guarded<Paths>& paths, std::atomic<std::uint64_t>& entries, const Stop& stop)
-        : paths_(paths), entries_(entries), stop_(stop), buffer_(std::size_t{256} << 10U) {}
+    Reader(Guarded<Paths>& paths, std::atomic<std::uint64_t>& entries, const ListingLimits& limits, const Stop& stop)
+        : paths_(paths), entries_(entries), limits_(limits), stop_(stop), buffer_(std::size_t{256} << 10U) {}
 
     Result<Listing> read(ByteSource& source) {
-        codec::TarReader tar(source);
+        codec::TarReader tar(source, codec::TarLimits{.max_entries = limits_.max_entries});
         while (const codec::TarHeader* header = TRY(tar.next())) {
             TRY(check_stop(stop_));
             TRY_CONTEXT(add(tar, *header), "{}", quoted(header->name));
         }
         TRY(tar.drain());
-        listing_.entries.shrink_to_fit();
         for (auto* marks : {&listing_.whiteouts, &listing_.opaques}) {
             std::ranges::sort(*marks);
             marks->erase(std::ranges::unique(*marks).begin(), marks->end());
@@ -103,8 +100,9 @@ private:
     }
 
     Result<> add(codec::TarReader& tar, const codec::TarHeader& header) {
-        if (++entries_ > kMaxEntries) {
-            return fail(Code::resource_exhausted, Blame::user, "the layers have more than {} entries", kMaxEntries);
+        if (++entries_ > limits_.max_entries) {
+            return fail(Code::resource_exhausted, Blame::user, "the layers have more than {} entries",
+                        limits_.max_entries);
         }
         if (TRY(add_mark(header.name))) return {};
         if (header.type == codec::TarType::char_device && header.devmajor == 0 && header.devminor == 0) {
@@ -175,6 +173,7 @@ private:
 
     Guarded<Paths>& paths_;
     std::atomic<std::uint64_t>& entries_;
+    const ListingLimits& limits_;
     const Stop& stop_;
     Bytes buffer_;
     Listing listing_;
@@ -182,9 +181,9 @@ private:
 };
 
 Result<Listing> read_layer(const LayerSource& layer, Guarded<Paths>& paths, std::atomic<std::uint64_t>& entries,
-                           const Stop& stop) {
+                           const ListingLimits& limits, const Stop& stop) {
     const auto plain = TRY(codec::decompress_any(TRY(layer.open(stop))));
-    return Reader(paths, entries, stop).read(*plain.source);
+    return Reader(paths, entries, limits, stop).read(*plain.source);
 }
 
 }  // namespace
@@ -206,7 +205,8 @@ std::string_view kind_name(Kind kind) {
     UNREACHABLE();
 }
 
-Result<Listings> read_layers(const std::vector<const Image*>& images, std::size_t threads, const Stop& stop) {
+Result<Listings> read_layers(const std::vector<const Image*>& images, const ListingLimits& limits, std::size_t threads,
+                             const Stop& stop) {
     struct Job {
         const Image* image;
         std::size_t number;
@@ -229,9 +229,9 @@ Result<Listings> read_layers(const std::vector<const Image*>& images, std::size_
     std::vector<std::shared_ptr<const Listing>> read(jobs.size());
     TRY(parallel_for(jobs.size(), threads, [&](std::size_t i) -> Result<> {
         const Job& job = jobs[i];
-        read[i] =
-            std::make_shared<const Listing>(TRY_CONTEXT(read_layer(job.image->layers[job.number], paths, entries, stop),
-                                                        "layer {} of {}", job.number + 1, job.image->name));
+        read[i] = std::make_shared<const Listing>(
+            TRY_CONTEXT(read_layer(job.image->layers[job.number], paths, entries, limits, stop), "layer {} of {}",
+                        job.number + 1, job.image->name));
         return {};
     }));
     Listings out;

@@ -6,6 +6,7 @@
 #include "inside/paths.hpp"
 
 #include <array>
+#include <deque>
 #include <memory>
 
 namespace cooper::inside {
@@ -30,7 +31,7 @@ struct Entry {
 };
 
 struct Listing {
-    std::vector<Entry> entries;        // in the order of the archive
+    std::deque<Entry> entries;         // in the order of the archive; grows without being copied
     std::vector<Paths::Id> whiteouts;  // what they remove
     std::vector<Paths::Id> opaques;    // directories whose content of below is hidden
     std::string targets;
@@ -43,8 +44,13 @@ struct Listings {
     Paths paths;
     std::vector<std::shared_ptr<const Listing>> layers;  // those of the images one after another
 };
+struct ListingLimits {
+    // Of all layers together, about 100 bytes of memory each. Entries that repeat each other cost an archive nearly
+    // nothing.
+    std::uint64_t max_entries = 20'000'000;
+};
 // All layers of all images, several at a time; those with one diff id once.
-[[nodiscard]] Result<Listings> read_layers(const std::vector<const Image*>& images, std::size_t threads,
-                                           const Stop& stop);
+[[nodiscard]] Result<Listings> read_layers(const std::vector<const Image*>& images, const ListingLimits& limits,
+                                           std::size_t threads, const Stop& stop);
 
 }  // namespace cooper::inside

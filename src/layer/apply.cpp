@@ -3,6 +3,7 @@
 #include "base/text.hpp"
 #include "codec/tar.hpp"
 #include "layer/detail/entry_path.hpp"
+#include "layer/detail/kept_time.hpp"
 #include "layer/detail/overlay_names.hpp"
 #include "layer/late_links.hpp"
 
@@ -10,7 +11,6 @@
 #include <array>
 #include <cerrno>
 #include <climits>
-#include <map>
 #include <optional>
 #include <set>
 #include <sys/sysmacros.h>
@@ -26,8 +26,6 @@ using codec::TarType;
 using detail::ParentAndName;
 
 constexpr std::size_t kMaxImpliedTold = 10'000;
-// Of the names of directories, which are kept until their times can be set.
-constexpr std::size_t kMaxDirectoryBytes = std::size_t{1} << 30U;
 constexpr std::int64_t kSecond = 1'000'000'000;
 
 std::array<timespec, 2> times_of(std::int64_t mtime_ns) {
@@ -84,8 +82,12 @@ public:
             ++stats_.entries;
             TRY_CONTEXT(apply(*header), "layer entry {}", quoted(header->name));
         }
+        TRY(leave_parent());
         TRY(late_links_.resolve(stop_));
-        TRY(restore_directory_times());
+        if (root_time_) {
+            const auto times = times_of(*root_time_);
+            if (::futimens(root_.fd(), times.data()) != 0) return failed("set times of the root");
+        }
         TRY(tar_.drain());
         for (const auto& path : implied_) {
             if (stats_.implied_dirs.size() < kMaxImpliedTold) stats_.implied_dirs.push_back(path);
@@ -128,28 +130,35 @@ private:
 
     Result<> apply_root(const TarHeader& header) {
         if (header.type != TarType::directory) return bad_input("the root of a layer must be a directory");
-        directories_.insert_or_assign("", header.mtime_ns);
+        root_time_ = header.mtime_ns;
         return set_metadata(root_.fd(), header);
     }
 
-    // Consecutive entries of a directory share its descriptor. Valid until something is removed.
+    // Consecutive entries of a directory share its descriptor. Valid until something is removed. Making entries changes
+    // the time of their directory: it gets its own back when another one's turn comes, so that no time is kept for
+    // long.
     Result<int> open_parent(std::string_view path) {
+        if (parent_.valid() && parent_path_ == path) return parent_.fd();
+        TRY(leave_parent());
         if (path.empty()) return root_.fd();
-        if (cached_.valid() && cached_path_ == path) return cached_.fd();
         auto opened = root_.open_dir(path);
         if (!opened) {
             TRY(make_parents(path));
             opened = root_.open_dir(path);
         }
         if (!opened) return std::move(opened).error().with_context(fmt::format("open {}", quoted(path)));
-        cached_ = std::move(*opened);
-        cached_path_ = path;
-        return cached_.fd();
+        parent_time_ = TRY(detail::KeptTime::of(opened->fd()));
+        parent_ = std::move(*opened);
+        parent_path_ = path;
+        return parent_.fd();
     }
 
-    void forget_parent() {
-        cached_ = {};
-        cached_path_.clear();
+    Result<> leave_parent() {
+        if (!parent_.valid()) return {};
+        TRY(parent_time_.restore(parent_.fd()));
+        parent_ = {};
+        parent_path_.clear();
+        return {};
     }
 
     // A parent without an entry of its own is a directory 0755 of root; one that was whited out before becomes opaque.
@@ -161,12 +170,15 @@ private:
             if (there && S_ISDIR(there->st_mode)) continue;
             const bool whited_out = there && is_whiteout(*there);
             if (there && !whited_out) return bad_input("{} is no directory", quoted(prefix));
+            const auto at = TRY(root_.parent_of(prefix));
+            const auto time = TRY(detail::KeptTime::of(at.dir.get()));
             if (whited_out) TRY(root_.remove_all(prefix));
             TRY(root_.make_dirs(prefix, 0755));
             if (whited_out) {
                 const auto made = TRY(root_.open_dir(prefix));
                 TRY(mark_opaque(made.fd()));
             }
+            TRY(time.restore(at.dir.get()));
             if (implied_.size() < kMaxImpliedTold) implied_.insert(prefix);
         }
         return {};
@@ -177,14 +189,8 @@ private:
     Result<> replace(int parent, const std::string& name, const char* what, Make make) {
         if (make() == 0) return {};
         if (errno != EEXIST) return failed(what);
-        forget_parent_unless(parent);
         TRY(sys::remove_tree_at(parent, name));
         return make() == 0 ? Result<>() : failed(what);
-    }
-
-    // Something is about to be removed: the cached directory stays valid only if it is the one that holds it.
-    void forget_parent_unless(int parent) {
-        if (cached_.valid() && cached_.fd() != parent) forget_parent();
     }
 
     Result<> directory(int parent, const std::string& name, const std::string& path, const TarHeader& header) {
@@ -207,19 +213,14 @@ private:
         TRY(set_metadata(fd.get(), header));
         TRY(ask(1));
         if (hides_lower) TRY(mark_opaque(fd.get()));
-        TRY(remember_time(path, header.mtime_ns));
+        const auto times = times_of(header.mtime_ns);
+        if (::futimens(fd.get(), times.data()) != 0) return failed("set times");
         // What follows is most likely in here.
-        cached_ = sys::RootedDir(std::move(fd));
-        cached_path_ = path;
+        TRY(leave_parent());
+        parent_time_ = TRY(detail::KeptTime::of(fd.get()));
+        parent_ = sys::RootedDir(std::move(fd));
+        parent_path_ = path;
         return {};
-    }
-
-    Result<> remember_time(const std::string& path, std::int64_t mtime_ns) {
-        if (!directories_.insert_or_assign(path, mtime_ns).second) return {};
-        directory_bytes_ += path.size();
-        if (directory_bytes_ <= kMaxDirectoryBytes) return {};
-        return fail(Code::resource_exhausted, Blame::user,
-                    "the names of the layer's directories are more than {} bytes", kMaxDirectoryBytes);
     }
 
     Result<> file(int parent, const std::string& name, const TarHeader& header) {
@@ -295,7 +296,6 @@ private:
         struct stat here{};
         if (::fstatat(parent, name.c_str(), &here, AT_SYMLINK_NOFOLLOW) == 0) {
             if (here.st_ino == there.st_ino && here.st_dev == there.st_dev) return {};
-            forget_parent_unless(parent);
             TRY(sys::remove_tree_at(parent, name));
         }
         if (::linkat(from->dir.get(), from->name.c_str(), parent, name.c_str(), 0) != 0) {
@@ -416,31 +416,15 @@ private:
         return {};
     }
 
-    // Making entries changed the times of their directories.
-    Result<> restore_directory_times() {
-        for (const auto& [path, mtime_ns] : directories_) {
-            const auto times = times_of(mtime_ns);
-            if (path.empty()) {
-                if (::futimens(root_.fd(), times.data()) != 0) return failed("set times of the root");
-                continue;
-            }
-            const auto fd = root_.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, sys::Follow::no, 0);
-            // Replaced or whited out since: nothing to restore.
-            if (!fd) continue;
-            if (::futimens(fd->get(), times.data()) != 0) return failed("set times");
-        }
-        return {};
-    }
-
     codec::TarReader& tar_;
     const sys::RootedDir& root_;
     const ApplyLimits& limits_;
     const Stop& stop_;
     ApplyStats stats_;
-    sys::RootedDir cached_;
-    std::string cached_path_;
-    std::map<std::string, std::int64_t> directories_;  // their times; "" = the root
-    std::size_t directory_bytes_ = 0;
+    sys::RootedDir parent_;  // of the last entry, when that was not the root
+    std::string parent_path_;
+    detail::KeptTime parent_time_;
+    std::optional<std::int64_t> root_time_;
     std::set<std::string> implied_;
     std::string root_path_;
     LateLinks late_links_;

@@ -5,9 +5,9 @@
 // are followed inside), last components never. Whatever an archive says about trusted.overlay.* and user.overlay.* is
 // dropped. Whiteouts and opaque markers hide what lower layers have, wherever in the archive they stand; a character
 // device 0:0 is a whiteout. A hard link may come before what it names. Bad archives: invalid_argument, blame on the
-// user, naming the entry; the directory is then to be thrown away. Directory times are restored at the end. Needs root
-// for owners, devices and trusted xattrs; in a user namespace device nodes are left out and opaque markers are
-// user.overlay.opaque.
+// user, naming the entry; the directory is then to be thrown away. Memory does not grow with the number of entries, but
+// for the links that wait. Needs root for owners, devices and trusted xattrs; in a user namespace device nodes are left
+// out and opaque markers are user.overlay.opaque.
 #pragma once
 
 #include "base/bytes.hpp"

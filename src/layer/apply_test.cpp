@@ -212,6 +212,32 @@ TEST_F(Apply, OverlayAttributesOfArchivesAreDropped) {
     EXPECT_FALSE(*sys::find_xattr(root_.open_dir("d")->fd(), "trusted.overlay.redirect"));
 }
 
+TEST_F(Apply, DirectoriesKeepTheirTimesWhateverIsMadeInThem) {
+    Builder tar;
+    const auto dir = [](std::string name, std::int64_t seconds) {
+        auto header = entry(std::move(name), TarType::directory);
+        header.mtime_ns = seconds * 1'000'000'000;
+        return header;
+    };
+    tar.add(dir("/", 1)).add(dir("a", 2)).add(dir("a/b", 3)).file("a/b/f").file("a/g").file("top").file("a/b/f");
+    tar.add(dir("c", 4)).add(entry("c/late", TarType::hard_link, "a/h")).file("a/h").add(dir("e/f", 5)).file("e/f/x");
+    tar.add(dir("e", 6)).file("a/new/parents/f").add(entry("way", TarType::symlink, "c")).file("way/f").file("d/f");
+    tar.add(dir("d", 8)).add(dir("a/b", 9)).file("c/.wh.gone").file("c/gone/f").file("a/b/.wh..wh..opq");
+    ASSERT_TRUE(apply(tar));
+    const auto time = [&](const std::string& path) {
+        const auto st = root_.stat(path, sys::Follow::no);
+        return st ? std::pair(st->st_mtim.tv_sec, st->st_mtim.tv_nsec) : std::pair(0L, 0L);
+    };
+    EXPECT_EQ(time("/"), std::pair(1L, 0L));
+    EXPECT_EQ(time("a"), std::pair(2L, 0L));
+    EXPECT_EQ(time("a/b"), std::pair(9L, 0L));
+    EXPECT_EQ(time("c"), std::pair(4L, 0L));
+    EXPECT_EQ(time("e/f"), std::pair(5L, 0L));
+    EXPECT_EQ(time("e"), std::pair(6L, 0L));
+    EXPECT_EQ(time("d"), std::pair(8L, 0L));
+    EXPECT_EQ(content("c/late"), "a/h");
+}
+
 TEST_F(Apply, WhatIsWhitedOutIsNoTargetOfALink) {
     Builder tar;
     tar.file(".wh.a").add(entry("b", TarType::hard_link, "a")).file("a").file(".wh.gone");

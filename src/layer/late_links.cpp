@@ -1,6 +1,7 @@
 #include "layer/late_links.hpp"
 
 #include "base/text.hpp"
+#include "layer/detail/kept_time.hpp"
 
 #include <cerrno>
 #include <cstring>
@@ -74,10 +75,12 @@ Result<std::size_t> LateLinks::make_link(std::size_t number) {
         if (links_[next].state != State::visited) return next;
         return bad_input("hard link to {}, which is a link that leads back to it", quoted(link.target));
     }
+    const auto time = TRY(detail::KeptTime::of(own->dir.get()));
     if (::unlinkat(own->dir.get(), own->name.c_str(), 0) != 0) return fail_errno(errno, "remove the place of a link");
     if (::linkat(from->dir.get(), from->name.c_str(), own->dir.get(), own->name.c_str(), 0) != 0) {
         return fail_errno(errno, "link");
     }
+    TRY(time.restore(own->dir.get()));
     link.state = State::done;
     return kNone;
 }
