@@ -265,7 +265,8 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
         TRY_CONTEXT(bundle.add_mount(*mount, target, inputs, built), "mount {}", quoted(target));
     }
     Emulation emulation;
-    if (inputs.emulators != nullptr) emulation = inputs.emulators->for_step(spec.architecture);
+    if (inputs.emulators != nullptr)
+        emulation = inputs.emulators->for_step(spec.architecture, Emulators::Binding::possible);
     if (!emulation.bound.empty() && !extras.contains(emulation.bound)) {
         TRY(bundle.add_bind({.tree = HostTree{emulation.bound}, .subpath = {}, .target = {}, .options = {}},
                             emulation.bound, inputs, built));
@@ -301,7 +302,7 @@ Result<Bundle> Bundle::prepare(const ProcessSpec& spec, const BundleInputs& inpu
     // A program may be for another machine than it was said.
     if (inputs.emulators != nullptr && emulation.bound.empty() && emulation.registrations.empty()) {
         if (const auto foreign = foreign_architecture(bundle.root_, spec)) {
-            emulation.registrations = inputs.emulators->for_step(*foreign).registrations;
+            emulation.registrations = inputs.emulators->for_step(*foreign, Emulators::Binding::too_late).registrations;
         }
     }
     if (!emulation.registrations.empty()) bundle.register_emulators(inputs, emulation, config);

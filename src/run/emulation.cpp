@@ -182,13 +182,13 @@ bool Emulators::own_handlers_work() {
     return *own_handlers_work_;
 }
 
-Emulation Emulators::for_step(std::string_view architecture) {
+Emulation Emulators::for_step(std::string_view architecture, Binding binding) {
     Emulation emulation;
     if (is_own(architecture)) return emulation;
     for (const BinaryHandler& handler : host_handlers()) {
         if (!handler.takes(architecture)) continue;
         if (handler.opened) return emulation;
-        if (is_static_program(handler.interpreter)) {
+        if (binding == Binding::possible && is_static_program(handler.interpreter)) {
             emulation.bound = handler.interpreter;
             return emulation;
         }
@@ -210,6 +210,18 @@ bool Emulators::may_run(std::string_view architecture) {
         return true;
     const Machine* machine = machine_of(architecture);
     return machine != nullptr && find(*machine) && own_handlers_work();
+}
+
+std::optional<std::string> Emulators::useless_emulator(std::string_view architecture) {
+    std::optional<std::string> found;
+    for (const BinaryHandler& handler : host_handlers()) {
+        if (!handler.takes(architecture)) continue;
+        if (handler.opened || is_static_program(handler.interpreter)) return std::nullopt;
+        found = handler.interpreter;
+    }
+    const Machine* machine = found ? machine_of(architecture) : nullptr;
+    if (machine != nullptr && find(*machine) && own_handlers_work()) return std::nullopt;
+    return found;
 }
 
 std::vector<std::string> Emulators::architectures() {

@@ -9,6 +9,7 @@
 // https://docs.kernel.org/admin-guide/binfmt-misc.html
 #pragma once
 
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -51,11 +52,16 @@ public:
     }
 
     // architecture: of the step's programs, by its name in platforms. Nothing for this machine's.
-    [[nodiscard]] Emulation for_step(std::string_view architecture);
+    // too_late: the mounts of the step are made already.
+    enum class Binding : std::uint8_t { possible, too_late };
+    [[nodiscard]] Emulation for_step(std::string_view architecture, Binding binding);
     // Those whose programs run here beside this machine's.
     [[nodiscard]] std::vector<std::string> architectures();
     // Whether anything takes such programs, be it a handler of the host whose emulator only the image may have.
     [[nodiscard]] bool may_run(std::string_view architecture);
+    // The emulator that a handler of the host names although no step can be given it: it is not there, or needs other
+    // files. Such programs then end as if they were not there.
+    [[nodiscard]] std::optional<std::string> useless_emulator(std::string_view architecture);
 
 private:
     bool own_handlers_work();

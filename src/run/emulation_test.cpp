@@ -40,9 +40,9 @@ TEST(Emulation, PassesOverHandlersThatServeNoProgram) {
 
 TEST(Emulation, GivesNothingWhereNothingIsNeededOrThere) {
     Emulators none("/nowhere/cooper-init", true, "none");
-    EXPECT_TRUE(none.for_step("").registrations.empty());
-    EXPECT_TRUE(none.for_step("s390x").registrations.empty());
-    EXPECT_TRUE(none.for_step("pdp11").registrations.empty());
+    EXPECT_TRUE(none.for_step("", Emulators::Binding::possible).registrations.empty());
+    EXPECT_TRUE(none.for_step("s390x", Emulators::Binding::possible).registrations.empty());
+    EXPECT_TRUE(none.for_step("pdp11", Emulators::Binding::possible).registrations.empty());
 }
 
 }  // namespace

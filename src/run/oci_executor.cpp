@@ -187,13 +187,19 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     }
     // Looked at now: once the mounts of the step are gone, its links lead nowhere.
     const std::optional<std::string> foreign = foreign_architecture(bundle.root(), spec);
+    std::string useless_emulator;
+    if (foreign) useless_emulator = emulators_.useless_emulator(*foreign).value_or("");
+    if (!useless_emulator.empty() && bundle.root().stat(useless_emulator, sys::Follow::yes)) useless_emulator.clear();
     // crun says on the step's standard error that the kernel refuses its program: its log is closed by then.
-    bool refused = false;
+    Refusal refusal;
+    // And that there is no such program when it is the emulator that is not there.
+    bool missing = false;
     Streams watched = streams;
     if (streams.output) {
         watched.output = [&](int stream, std::string_view chunk) {
-            refused = refused || (chunk.find("exec container process") != std::string_view::npos &&
-                                  chunk.find("xec format error") != std::string_view::npos);
+            const bool of_runtime = chunk.find("exec container process") != std::string_view::npos;
+            refusal.refused |= of_runtime && chunk.find("xec format error") != std::string_view::npos;
+            missing |= of_runtime && chunk.find("No such file or directory") != std::string_view::npos;
             streams.output(stream, chunk);
         };
     }
@@ -201,8 +207,9 @@ Result<Exit> OciExecutor::run(const ProcessSpec& spec, const Streams& streams, c
     Step step(watched, proxy.ports(), *freezer,
               options_.shares_processes ? Step::Processes::shared : Step::Processes::own);
     const Result<StepEnd> end = step.run(init_, bundle, spec, stop);
-    if (!streams.output && foreign) refused = cannot_run(*foreign);
-    auto failure = end ? runtime_failure(*end, spec, foreign, refused) : std::nullopt;
+    if (!streams.output && foreign) refusal.refused = cannot_run(*foreign);
+    if (missing || (!streams.output && end && end->code == 1)) refusal.useless_emulator = useless_emulator;
+    auto failure = end ? runtime_failure(*end, spec, foreign, refusal) : std::nullopt;
     bundle.finish();
     if (!end) return end.error();
     if (failure) return std::move(*failure);

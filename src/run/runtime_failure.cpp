@@ -35,11 +35,19 @@ bool mentions(const std::string& text, std::initializer_list<const char*> words)
 }  // namespace
 
 std::optional<Error> runtime_failure(const StepEnd& end, const ProcessSpec& spec,
-                                     const std::optional<std::string>& foreign, bool refused) {
+                                     const std::optional<std::string>& foreign, const Refusal& refusal) {
     if (end.code == 0) return std::nullopt;
     const std::string message = last_error(end.runtime_log);
     const std::string program = spec.args.empty() ? "" : spec.args.front();
-    if (refused || mentions(message, {"xec format error"})) {
+    if (foreign && !refusal.useless_emulator.empty()) {
+        return bad_input(
+                   "exec {}: it is a program for linux/{}, and this machine's handler for such programs names {}, "
+                   "which is no static program that is there",
+                   cooper::quoted(program), *foreign, cooper::quoted(refusal.useless_emulator))
+            .with_hint("install qemu-user-static, whose handlers hold their emulator open")
+            .with_detail(ExitStatus{126, false});
+    }
+    if (refusal.refused || mentions(message, {"xec format error"})) {
         if (foreign) {
             return bad_input("exec {}: exec format error: it is a program for linux/{}, and this machine is linux/{}",
                              cooper::quoted(program), *foreign, own_architecture())
