@@ -42,6 +42,7 @@ Result<> update_layouts(const Job& job, const client::Attributes& answer) {
         if (found != answer.end())  // else nothing was exported
             TRY(session::name_in_layout(directory, TRY(oci::parse_descriptor(found->second)), tag));
         TRY(session::name_beside(directory, tag, answer));
+        if (found != answer.end()) TRY(session::sweep_layout(directory));
     }
     return {};
 }

@@ -240,6 +240,7 @@ Result<> Build::name_caches(const ExportAnswer& answer) const {
             TRY(session::name_in_layout(cache.attrs.at("dest"), TRY(oci::parse_descriptor(manifest->second)),
                                         layout_tag(cache)));
         TRY(session::name_beside(cache.attrs.at("dest"), layout_tag(cache), answer.response));
+        if (manifest != answer.response.end()) TRY(session::sweep_layout(cache.attrs.at("dest")));
     }
     return {};
 }

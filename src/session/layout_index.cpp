@@ -2,11 +2,18 @@
 
 #include "base/text.hpp"
 #include "oci/manifest.hpp"
+#include "sys/file_lock.hpp"
 #include "sys/rooted_dir.hpp"
 
+#include <algorithm>
+#include <ctime>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <optional>
+#include <set>
+#include <sys/stat.h>
 #include <unistd.h>
+#include <vector>
 
 namespace cooper::session {
 
@@ -23,8 +30,68 @@ bool is_beside(std::string_view name, const std::string& tag) {
 
 constexpr const char* kIndexType = "application/vnd.oci.image.index.v1+json";
 
+constexpr const char* kLock = "index.json.lock";
+constexpr std::int64_t kSparedSeconds = 3'600;
+
+Result<sys::FileLock> lock_index(const sys::RootedDir& dir) {
+    return sys::FileLock::acquire_at(dir.fd(), kLock, sys::LockMode::exclusive, Stop{});
+}
+
+// What a write that nobody goes on with has left.
+bool is_stale(const sys::RootedDir& dir, const std::string& name) {
+    struct stat st{};
+    return ::fstatat(dir.fd(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+           st.st_mtim.tv_sec < ::time(nullptr) - kSparedSeconds;
+}
+
+void remove_stale_ingests(const sys::RootedDir& dir) {
+    const auto ingests = dir.open_dir("ingest");
+    const auto entries = ingests ? sys::list_dir(ingests->fd()) : ingests.error();
+    if (!entries) return;
+    for (const auto& entry : *entries) {
+        if (is_stale(*ingests, entry.name)) ::unlinkat(ingests->fd(), entry.name.c_str(), 0);
+    }
+    ::unlinkat(dir.fd(), "ingest", AT_REMOVEDIR);  // others may be writing
+}
+
+// What a manifest or an index leads to; nullopt when it is neither, or cannot be read.
+struct Leads {
+    std::vector<oci::Descriptor> to;
+    bool is_cache = false;
+};
+
+bool is_cache_type(std::string_view type) {
+    return type == "application/vnd.buildkit.cacheconfig.v0" || type.starts_with("application/vnd.cooper.");
+}
+
+std::optional<Leads> leads_of(const sys::RootedDir& dir, const Digest& digest) {
+    const auto text = dir.read_file("blobs/sha256/" + digest.hex(), kMaxIndex);
+    if (!text || digest.algorithm() != Digest::Algorithm::sha256) return std::nullopt;
+    Leads leads;
+    const auto add = [&](const oci::Descriptor& one) {
+        leads.is_cache = leads.is_cache || is_cache_type(one.media_type);
+        leads.to.push_back(one);
+    };
+    if (const auto manifest = oci::parse_manifest(*text, "")) {
+        add(manifest->config);
+        leads.to.insert(leads.to.end(), manifest->layers.begin(), manifest->layers.end());
+        if (manifest->subject) leads.to.push_back(*manifest->subject);
+        return leads;
+    }
+    const auto index = oci::parse_index(*text, "");
+    if (!index) return std::nullopt;
+    for (const auto& one : index->manifests) add(one);
+    if (index->subject) leads.to.push_back(*index->subject);
+    return leads;
+}
+
+bool is_manifest_type(std::string_view type) {
+    return type.ends_with("manifest.v1+json") || type.ends_with("manifest.v2+json") ||
+           type.ends_with("index.v1+json") || type.ends_with("manifest.list.v2+json");
+}
+
 Result<> write_file(const sys::RootedDir& dir, const std::string& name, std::string_view text) {
-    const std::string temporary = name + ".tmp";
+    const std::string temporary = fmt::format("{}.{}.tmp", name, ::getpid());
     sys::Fd file = TRY(dir.open(temporary, O_WRONLY | O_CREAT | O_TRUNC, sys::Follow::no, 0644));
     TRY(sys::write_all(file.get(), text));
     TRY(std::move(file).close());
@@ -36,6 +103,7 @@ Result<> write_file(const sys::RootedDir& dir, const std::string& name, std::str
 
 Result<> name_in_layout(const std::string& directory, oci::Descriptor descriptor, const std::string& name) {
     const sys::RootedDir dir = TRY(sys::RootedDir::open_host(directory));
+    const auto lock = TRY_CONTEXT(lock_index(dir), "{}", directory);
     oci::Index index;
     index.media_type = kIndexType;
     if (const auto text = dir.read_file("index.json", kMaxIndex)) {
@@ -55,7 +123,38 @@ Result<> name_in_layout(const std::string& directory, oci::Descriptor descriptor
     index.manifests.push_back(std::move(descriptor));
     TRY_CONTEXT(write_file(dir, "oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}"), "{}", directory);
     TRY_CONTEXT(write_file(dir, "index.json", oci::marshal_index(index)), "{}", directory);
-    TRY(dir.remove_all("ingest"));
+    remove_stale_ingests(dir);
+    return {};
+}
+
+Result<> sweep_layout(const std::string& directory) {
+    const sys::RootedDir dir = TRY(sys::RootedDir::open_host(directory));
+    const auto lock = TRY_CONTEXT(lock_index(dir), "{}", directory);
+    const std::string text = TRY_CONTEXT(dir.read_file("index.json", kMaxIndex), "{}", directory);
+    oci::Index index = TRY_CONTEXT(oci::parse_index(text, ""), "{}/index.json", directory);
+    const std::size_t before = index.manifests.size();
+    std::erase_if(index.manifests, [&](const oci::Descriptor& one) {
+        if (one.annotations.contains(kRefName)) return false;
+        const auto leads = leads_of(dir, one.digest);
+        return leads && leads->is_cache;
+    });
+    std::set<std::string> reached;
+    std::vector<oci::Descriptor> pending = index.manifests;
+    while (!pending.empty()) {
+        const oci::Descriptor one = std::move(pending.back());
+        pending.pop_back();
+        if (!reached.insert(one.digest.hex()).second || !is_manifest_type(one.media_type)) continue;
+        const auto leads = leads_of(dir, one.digest);
+        if (!leads) return {};  // what it leads to nobody knows: all stays
+        pending.insert(pending.end(), leads->to.begin(), leads->to.end());
+    }
+    if (index.manifests.size() != before)
+        TRY_CONTEXT(write_file(dir, "index.json", oci::marshal_index(index)), "{}", directory);
+    const sys::RootedDir blobs = TRY_CONTEXT(dir.open_dir("blobs/sha256"), "{}", directory);
+    for (const auto& entry : TRY(sys::list_dir(blobs.fd()))) {
+        // ".HEX.PID" is of a writer that was killed.
+        if (!reached.contains(entry.name) && is_stale(blobs, entry.name)) ::unlinkat(blobs.fd(), entry.name.c_str(), 0);
+    }
     return {};
 }
 

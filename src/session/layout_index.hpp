@@ -22,8 +22,11 @@ namespace cooper::session {
 [[nodiscard]] Result<> name_beside(const std::string& directory, const std::string& tag,
                                    const std::map<std::string, std::string>& answer);
 
-// Puts a descriptor into index.json under a name, in the place of what had that name.
+// Puts a descriptor into index.json under a name, in the place of what had that name. Processes wait for each other.
 [[nodiscard]] Result<> name_in_layout(const std::string& directory, oci::Descriptor descriptor,
                                       const std::string& name);
+// When all names of a cache are given: removes caches without a name, which newer ones have replaced, and the blobs
+// that nothing in index.json leads to and that nobody has written or asked for in the last hour.
+[[nodiscard]] Result<> sweep_layout(const std::string& directory);
 
 }  // namespace cooper::session

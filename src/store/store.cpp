@@ -163,7 +163,8 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, const Clock&
         opened = open_database();
     }
     if (!opened) return opened.error();
-    if (::faccessat(store->dir_.fd(), "locks", F_OK, 0) != 0) {
+    const auto is_missing = [&](const char* name) { return ::faccessat(store->dir_.fd(), name, F_OK, 0) != 0; };
+    if (is_missing("locks") || is_missing("tmp")) {
         for (const char* name : {"blobs", "layers", "tmp", "cache-mounts", "logs", "locks"})
             TRY(make_dir(store->dir_, name));
         if (::mkdirat(store->dir_.fd(), "blobs/sha256", 0711) != 0 && errno != EEXIST)
