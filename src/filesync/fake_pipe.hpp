@@ -9,6 +9,7 @@
 #include <deque>
 #include <iterator>
 #include <memory>
+#include <thread>
 
 namespace cooper::filesync {
 
@@ -40,6 +41,8 @@ private:
             return {};
         }
         Result<> send_ahead(std::string_view message) override {
+            // Others get in between: whoever relies on their sending afterwards had better made sure of it.
+            std::this_thread::yield();
             auto state = out_.lock();
             if (state->broken || state->closed) return fail(Code::unavailable, Blame::world, "the pipe is broken");
             state->ahead.emplace_back(message);

@@ -273,6 +273,14 @@ TEST_F(Transfer, ManyFilesThroughANarrowPipe) {
     EXPECT_EQ(transfer().received, 0U);
 }
 
+// Ends of files are sent ahead while there are others to end; the pipe holds back what is sent ahead.
+TEST_F(Transfer, TheLastEndsWaitForNoOther) {
+    for (int i = 0; i < 8; ++i) write(from() + "/" + std::to_string(i), "n");
+    ReceiveOptions everything = options();
+    everything.compare = Compare::none;
+    for (int i = 0; i < 40; ++i) ASSERT_EQ(transfer(everything, {}).value().received, 8U);
+}
+
 TEST_F(Transfer, SeveralTreesHaveDirectoriesOfTheirOwnAndOneTime) {
     write(from() + "/file", "x");
     const auto tree = open_local_tree(from(), {}).value();

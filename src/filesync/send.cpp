@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <deque>
 #include <map>
+#include <mutex>
 #include <stop_token>
 #include <sys/sysmacros.h>
 #include <thread>
@@ -144,6 +145,7 @@ private:
             const Packet packet = TRY(parse_packet(*message));
             switch (packet.type) {
                 case PacketType::request:
+                    ++unended_;  // before anybody can end it
                     wanted_.lock()->push_back({.id = packet.id, .file = TRY(files_.take(packet.id))});
                     wanted_.notify_one();
                     break;
@@ -297,10 +299,15 @@ private:
             TRY(send_data(wanted.id, buffer, n));
             if (n < space.size() && n >= wanted.file->node.size) break;
         }
-        // Whoever takes the next file ends it, too.
-        const bool more = !wanted_.lock()->empty();
-        const std::string end = data_packet(wanted.id, {});
-        return more ? stream_.send_ahead(end) : stream_.send(end);
+        return end_file(wanted.id);
+    }
+
+    // Ends go out together while there are other files to end. Counted and sent under one lock: so the end of which
+    // nobody is left to send another is also the last to be sent, and it waits for nothing.
+    Result<> end_file(std::uint32_t id) {
+        const std::string end = data_packet(id, {});
+        const std::scoped_lock lock(sending_end_);
+        return --unended_ == 0 ? stream_.send(end) : stream_.send_ahead(end);
     }
 
     // The head of a packet goes right before the content that was read to kHeadBytes.
@@ -341,6 +348,8 @@ private:
     OfferedFiles files_;
     std::map<std::pair<std::uint64_t, std::uint64_t>, std::string> links_;  // of the walking thread
     Guarded<std::deque<Wanted>> wanted_;
+    std::mutex sending_end_;
+    std::atomic<std::uint64_t> unended_ = 0;  // files that were asked for and not ended
     Guarded<std::optional<Error>> error_;
     StopSource ending_;
     std::atomic<bool> receiver_failed_ = false;
