@@ -76,9 +76,10 @@ std::string ago(Timestamp time) {
 }
 
 Result<engine::Config> Session::config() const {
-    if (!global.config_file.empty()) return engine::load_config(global.config_file);
-    auto config = engine::load_config("/etc/cooper/cooper.toml");
-    if (!config && config.error().code() == Code::not_found) return engine::Config{};
+    const bool named = !global.config_file.empty();
+    auto config = engine::load_config(named ? global.config_file : "/etc/cooper/cooper.toml");
+    if (!config && !named && config.error().code() == Code::not_found) config = engine::Config{};
+    if (config && config->provenance_env_dir.empty()) config->provenance_env_dir = engine::default_provenance_env_dir();
     return config;
 }
 

@@ -278,4 +278,14 @@ Result<std::string> choose_root(const std::string& flag, const Config& config) {
     return bad_input("no place for cooper's state: neither HOME nor XDG_DATA_HOME is set").with_hint("use --root DIR");
 }
 
+std::string default_provenance_env_dir() {
+    constexpr std::string_view kBelow = "/cooper/provenance.d";
+    if (::geteuid() == 0 && std::getenv("COOPER_ROOTLESS") == nullptr) return "/etc" + std::string(kBelow);
+    if (const char* config = std::getenv("XDG_CONFIG_HOME"); config != nullptr && *config == '/')
+        return config + std::string(kBelow);
+    if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+        return home + std::string("/.config") + std::string(kBelow);
+    return "";
+}
+
 }  // namespace cooper::engine

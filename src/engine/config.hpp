@@ -54,7 +54,7 @@ struct Config {
     std::vector<std::string> dns;
     std::string network;             // provider of networks for steps, see run::OciExecutorOptions; empty = automatic
     bool shares_processes = false;   // of steps, see run::OciExecutorOptions
-    std::string provenance_env_dir;  // of files whose keys stand in every provenance; empty = none
+    std::string provenance_env_dir;  // of files whose keys stand in every provenance; empty or "none" = none
     std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};  // later ones win
 };
 
@@ -67,5 +67,7 @@ struct Config {
 [[nodiscard]] Result<Config> parse_config(std::string_view toml, std::string_view file_name);
 // `--root`, $COOPER_ROOT, the configuration, then /var/lib/cooper (root) or $XDG_DATA_HOME/cooper.
 [[nodiscard]] Result<std::string> choose_root(const std::string& flag, const Config& config);
+// Where that directory is when nobody says so: /etc/cooper/provenance.d (root) or $XDG_CONFIG_HOME/cooper/provenance.d.
+[[nodiscard]] std::string default_provenance_env_dir();
 
 }  // namespace cooper::engine

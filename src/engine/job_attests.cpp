@@ -112,6 +112,12 @@ Result<std::map<std::string, std::string>> environment_of(const std::string& dir
     const auto opened = sys::RootedDir::open_host(directory);
     if (!opened && opened.error().code() == Code::not_found) return environment;
     if (!opened) return opened.error();
+    struct stat of{};
+    if (::fstat(opened->fd(), &of) != 0) return fail_errno(errno, "stat");
+    if ((of.st_mode & S_IWOTH) != 0) {
+        return fail(Code::permission_denied, Blame::user, "every user of this machine may write to it")
+            .with_hint("chmod o-w, or set provenance-env-dir to \"none\"");
+    }
     std::vector<std::string> names;
     for (const auto& entry : TRY(sys::list_dir(opened->fd()))) {
         if (entry.name.ends_with(".json")) names.push_back(entry.name);
@@ -130,7 +136,7 @@ Result<std::map<std::string, std::string>> environment_of(const std::string& dir
 Result<attest::Facts> LocalJob::build_facts(const ResultRef& ref, const exporter::PackedImage* image, bool timeless) {
     attest::Facts facts;
     facts.builder_platform = oci::format_platform(oci::host_platform());
-    if (const std::string& directory = engine_.config_.provenance_env_dir; !directory.empty())
+    if (const std::string& directory = engine_.config_.provenance_env_dir; !directory.empty() && directory != "none")
         facts.environment =
             TRY_CONTEXT(environment_of(directory), "what provenance says of the builder, {}", directory);
     facts.hide = [guard = &workshop_->secrets()](std::string_view text) {

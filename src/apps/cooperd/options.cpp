@@ -259,6 +259,9 @@ Result<daemon::ServerOptions> choose(const Flags& flags, const FileOptions& file
     };
     daemon::ServerOptions out;
     out.config = file.engine;
+    // Beside the file, as buildkitd has it.
+    if (out.config.provenance_env_dir.empty())
+        out.config.provenance_env_dir = defaults.config.substr(0, defaults.config.rfind('/')) + "/provenance.d";
     out.config.max_disk = {.bytes = file.max_disk.bytes, .percent = file.max_disk.percent};
     out.root = first(flags.root, file.root, defaults.root);
     if (!out.root.starts_with('/')) {
