@@ -197,6 +197,7 @@ Result<engine::BuildRequest> to_request(const BuildFlags& flags) {
     for (const auto& one : flags.secrets) request.secrets.push_back(TRY(parse_secret(one)));
     for (const auto& one : flags.ssh) request.ssh.push_back(TRY(parse_ssh(one)));
     for (const auto& one : flags.outputs) request.exports.push_back(TRY(parse_export(one)));
+    TRY(check_destinations(request.exports));
     for (const auto& one : flags.cache_from) request.cache_imports.push_back(TRY(parse_cache(one, CacheWay::from)));
     if (!flags.cache_budget.empty())
         TRY_CONTEXT(cachestore::budget_of({"", {{"budget", flags.cache_budget}}}), "--cache-budget");

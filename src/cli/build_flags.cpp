@@ -2,10 +2,13 @@
 
 #include "base/text.hpp"
 #include "cachestore/open.hpp"
+#include "codec/path_match.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <map>
+#include <unistd.h>
 
 namespace cooper::cli {
 
@@ -189,6 +192,10 @@ Result<engine::ExportSpec> parse_export(std::string_view flag) {
         return bad_input("unknown output type {}{}", quoted(spec.type), near ? ", did you mean " + *near + "?" : "")
             .with_hint("types: " + join(kTypes, ", "));
     }
+    if ((spec.type == "image" || spec.type == "registry" || spec.type == "cacheonly") && !spec.dest.empty()) {
+        return bad_input("--output type={} goes to no file: dest={} has no meaning", spec.type, quoted(spec.dest))
+            .with_hint("type=oci or type=docker writes an archive, type=local a directory");
+    }
     if (spec.type == "registry") {
         spec.type = "image";
         spec.attrs["push"] = "true";
@@ -197,6 +204,23 @@ Result<engine::ExportSpec> parse_export(std::string_view flag) {
     if (spec.type == "local" && spec.dest == "-") return bad_input("--output type=local cannot be standard output");
     if ((spec.type == "oci" || spec.type == "tar") && spec.dest.empty()) spec.dest = "-";
     return spec;
+}
+
+Result<> check_destinations(const std::vector<engine::ExportSpec>& exports) {
+    std::array<char, 4096> directory{};
+    const std::string here = ::getcwd(directory.data(), directory.size()) == nullptr ? "/" : directory.data();
+    std::map<std::string, const engine::ExportSpec*> places;
+    for (const auto& one : exports) {
+        if (one.dest.empty()) continue;
+        const std::string from = one.dest.starts_with('/') ? "/" : here;
+        const std::string place = one.dest == "-" ? "" : codec::rooted_path(from + "/" + one.dest);
+        const auto [other, fresh] = places.emplace(place, &one);
+        // Trees may be laid over each other.
+        if (fresh || (one.type == "local" && other->second->type == "local")) continue;
+        return bad_input("--output type={} and --output type={} both go to {}", other->second->type, one.type,
+                         place.empty() ? "standard output" : quoted(one.dest));
+    }
+    return {};
 }
 
 namespace {
@@ -288,7 +312,8 @@ Result<> parse_build_context(std::string_view flag, std::map<std::string, std::s
 }
 
 Result<> parse_platforms(std::string_view flag, std::vector<oci::Platform>& platforms) {
-    for (const auto& name : split(flag, ',')) platforms.push_back(TRY(oci::parse_platform(name)));
+    for (const auto& name : split(flag, ','))
+        platforms.push_back(name == "local" ? oci::host_platform() : TRY(oci::parse_platform(name)));
     return {};
 }
 

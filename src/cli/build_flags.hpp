@@ -24,6 +24,8 @@ enum class CacheWay : std::uint8_t { from, to };
 [[nodiscard]] Result<engine::SshSpec> parse_ssh(std::string_view flag);
 // type=oci,dest=out.tar,… | DIR (type=local) | - (a tar on standard output)
 [[nodiscard]] Result<engine::ExportSpec> parse_export(std::string_view flag);
+// No two of them write to one place.
+[[nodiscard]] Result<> check_destinations(const std::vector<engine::ExportSpec>& exports);
 // K=V | K (the caller's variable; absent when that is unset)
 [[nodiscard]] Result<> parse_build_arg(std::string_view flag, std::map<std::string, std::string>& args);
 // NAME=DIR|URL|…

@@ -30,6 +30,7 @@ TEST(BuildFlags, Exports) {
     EXPECT_EQ(parse_export("type=oci,dest=x.tar,compression=zstd")->attrs.at("compression"), "zstd");
     EXPECT_NE(parse_export("type=ocii").error().to_string().find("did you mean oci"), std::string::npos);
     EXPECT_FALSE(parse_export("type=local"));
+    EXPECT_NE(parse_export("type=image,name=x,dest=y").error().to_string().find("goes to no file"), std::string::npos);
 }
 
 TEST(BuildFlags, ContextsAreRecognised) {
@@ -50,6 +51,19 @@ TEST(BuildFlags, HostsAndSizes) {
     EXPECT_EQ(*parse_memory("64m"), 64 << 20);
     EXPECT_FALSE(parse_memory("64x"));
     EXPECT_FALSE(parse_memory("99999999999999999999"));
+}
+
+TEST(Destinations, NoTwoOutputsGoToOne) {
+    const auto both = [](std::string_view one, std::string_view other) {
+        return check_destinations({*parse_export(one), *parse_export(other)});
+    };
+    EXPECT_FALSE(both("type=oci,dest=/a/x.tar", "type=tar,dest=/a/b/../x.tar"));
+    EXPECT_FALSE(both("type=oci,dest=x.tar", "type=docker,dest=./x.tar"));
+    EXPECT_FALSE(both("type=oci", "type=tar,dest=-"));
+    EXPECT_FALSE(both("type=local,dest=out", "type=oci,tar=false,dest=out/"));
+    EXPECT_TRUE(both("type=local,dest=out", "type=local,dest=out"));
+    EXPECT_TRUE(both("type=oci,dest=/x.tar", "type=tar,dest=x.tar"));
+    EXPECT_TRUE(both("type=image,name=a", "type=image,name=b"));
 }
 
 }  // namespace

@@ -200,7 +200,19 @@ int run_command(const Command& command, int argc, char** argv, int at, StopSourc
     if (!command.examples.empty()) app.footer("Examples:\n" + command.examples);
     std::vector<std::string> words;  // CLI11 wants them reversed
     for (int i = argc - 1; i >= 1; --i) {
-        if (i != at) words.emplace_back(argv[i]);
+        if (i == at) continue;
+        std::string word = argv[i];
+        // "--sbom=" is an empty value; CLI11 would take the next word for it.
+        if (word.starts_with("--") && word.find('=') == word.size() - 1) {
+            word.pop_back();
+            const CLI::Option* option = app.get_option_no_throw(word);
+            if (option != nullptr && option->get_items_expected_min() > 0) {
+                words.emplace_back();
+            } else {
+                word += '=';
+            }
+        }
+        words.push_back(std::move(word));
     }
     try {
         app.parse(std::move(words));
