@@ -296,6 +296,18 @@ def names_that_are_no_text(image):
     one(image, tar)
 
 
+def deep_and_many(image):
+    """Files 200 directories deep, 20,000 of them, and history as long as a book."""
+    deep = "/".join(["d" * 15] * 200)
+    many = Tar()
+    for number in range(20_000):
+        many.add(f"many/{number % 100}/f{number}", b"%d" % number)
+    image.layer(Tar().add(deep + "/leaf", b"x" * 1000)).layer(many)
+    image.layer(Tar().add("many/.wh.5").add(deep + "/.wh.leaf").add("many/7/f7", b"7", mode=0o755))
+    image.config_more = {"history": [{"created_by": "RUN </script><b>\x1b[31m\nnext"}, {"created_by": "x" * 100_000}, {}]}
+    image.write()
+
+
 def many_layers(image):
     for number in range(127):
         image.layer(Tar().add(f"f{number}", b"1").add("same", str(number).encode()))
