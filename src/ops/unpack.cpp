@@ -4,9 +4,7 @@
 #include "layer/archive.hpp"
 #include "layer/late_links.hpp"
 
-#include <algorithm>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -47,18 +45,7 @@ public:
     Result<> file(const std::string& path, const layer::ArchiveMetadata& metadata, std::uint64_t size,
                   ByteSource& body) override {
         const auto [parent, name] = TRY(free_place(path));
-        const sys::Fd spool(::memfd_create("archive-entry", MFD_CLOEXEC));
-        if (!spool.valid()) return fail_errno(errno, "buffer for an archive entry");
-        std::vector<std::byte> buffer(256 * 1024);
-        for (std::uint64_t left = size; left > 0;) {
-            const std::size_t n = TRY(body.read(std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), left))));
-            if (n == 0) return bad_input("{}: the archive ends within this file", path);
-            TRY(sys::write_all(spool.get(), std::span<const std::byte>(buffer).first(n)));
-            left -= n;
-        }
-        ::lseek(spool.get(), 0, SEEK_SET);
-        TRY(parent->put_file(name, spool.get(), meta_of(metadata)));
-        return {};
+        return parent->put_stream(name, body, size, meta_of(metadata));
     }
 
     Result<> symlink(const std::string& path, const std::string& link,

@@ -2,6 +2,7 @@
 
 #include "codec/path_match.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fcntl.h>
@@ -13,6 +14,7 @@ namespace cooper::snapshot {
 
 namespace {
 
+constexpr std::size_t kStreamChunk = 256UL * 1024;
 constexpr std::size_t kCopyChunk = 64UL * 1024;
 // From this size on the kernel copies (it may clone); below, read and write cost less.
 constexpr std::uint64_t kKernelCopyFrom = 256UL * 1024;
@@ -182,19 +184,42 @@ Result<WritableDirRef> WritableDir::make_dir(const std::string& name, const Meta
     return std::make_shared<WritableDir>(owner_, std::move(fd), nullptr, path);
 }
 
-Result<std::uint64_t> WritableDir::put_file(const std::string& name, int source_fd, const Meta& meta) {
+Result<sys::Fd> WritableDir::new_file(const std::string& name) const {
     constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     sys::Fd fd(::openat(fd_.get(), name.c_str(), kFlags, 0600));
     if (!fd.valid() && errno == EEXIST && TRY(drop_whiteout(fd_.get(), name))) {
         fd = sys::Fd(::openat(fd_.get(), name.c_str(), kFlags, 0600));
     }
     if (!fd.valid()) return errno == EEXIST ? exists(below(path_, name)) : fail_errno(errno, below(path_, name));
-    const std::uint64_t size = TRY(copy_bytes(source_fd, fd.get(), below(path_, name), owner_.before_write_));
-    TRY(apply_meta(fd.get(), meta, inherits_group_ ? Owned::unknown : Owned::by_us, 0600, below(path_, name)));
+    return fd;
+}
+
+Result<> WritableDir::finish_file(int fd, const std::string& name, std::uint64_t size, const Meta& meta) {
+    TRY(apply_meta(fd, meta, inherits_group_ ? Owned::unknown : Owned::by_us, 0600, below(path_, name)));
     auto state = owner_.state_.lock();
     ++state->written.files;
     state->written.bytes += size;
+    return {};
+}
+
+Result<std::uint64_t> WritableDir::put_file(const std::string& name, int source_fd, const Meta& meta) {
+    const sys::Fd fd = TRY(new_file(name));
+    const std::uint64_t size = TRY(copy_bytes(source_fd, fd.get(), below(path_, name), owner_.before_write_));
+    TRY(finish_file(fd.get(), name, size, meta));
     return size;
+}
+
+Result<> WritableDir::put_stream(const std::string& name, ByteSource& body, std::uint64_t size, const Meta& meta) {
+    const sys::Fd fd = TRY(new_file(name));
+    std::vector<std::byte> buffer(std::min<std::uint64_t>(size, kStreamChunk));
+    for (std::uint64_t left = size; left > 0;) {
+        const std::size_t n = TRY(body.read(std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), left))));
+        if (n == 0) return bad_input("{}: what it is made from ends {} bytes too early", below(path_, name), left);
+        TRY(owner_.ask(n));
+        TRY_CONTEXT(sys::write_all(fd.get(), std::span<const std::byte>(buffer).first(n)), "{}", below(path_, name));
+        left -= n;
+    }
+    return finish_file(fd.get(), name, size, meta);
 }
 
 Result<> WritableDir::put_bytes(const std::string& name, std::string_view data, const Meta& meta) {

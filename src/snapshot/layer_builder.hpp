@@ -5,6 +5,7 @@
 // One thread at a time per WritableDir; different WritableDirs may be used from different threads.
 #pragma once
 
+#include "base/bytes.hpp"
 #include "base/guarded.hpp"
 #include "snapshot/chain_view.hpp"
 
@@ -43,6 +44,8 @@ public:
     // The others replace nothing: already_exists when the new layer holds name; a name only below is hidden.
     // The file is filled from source_fd (from its current position to its end).
     [[nodiscard]] Result<std::uint64_t> put_file(const std::string& name, int source_fd, const Meta& meta);
+    // The same from a stream that ends after size bytes, or is bad input.
+    [[nodiscard]] Result<> put_stream(const std::string& name, ByteSource& body, std::uint64_t size, const Meta& meta);
     [[nodiscard]] Result<> put_bytes(const std::string& name, std::string_view data, const Meta& meta);
     // A hard link to a file of another layer (metadata comes with it). False when the file system refuses (EMLINK,
     // EXDEV, EPERM) or when this inode already has an unrelated name in this layer: copy then. node.inode 0:
@@ -64,6 +67,8 @@ public:
 
 private:
     friend class LayerBuilder;
+    [[nodiscard]] Result<sys::Fd> new_file(const std::string& name) const;
+    [[nodiscard]] Result<> finish_file(int fd, const std::string& name, std::uint64_t size, const Meta& meta);
     [[nodiscard]] Result<bool> base_has(const std::string& name) const;
     LayerBuilder& owner_;
     sys::Fd fd_;
