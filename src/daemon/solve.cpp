@@ -125,7 +125,6 @@ private:
     Result<> build(const v1::SolveRequest& request, BuildProgress& progress, v1::SolveResponse& response,
                    const Stop& stop) {
         TRY(check(request));
-        TRY(exports_of(request, {}));
         engine::JobOptions options;
         options.ref = request.ref();
         options.entitlements = TRY(entitlements_of(request));
@@ -148,9 +147,12 @@ private:
         options.cache_imports = cache_imports_of(request);
         options.cache_exports = TRY(cache_exports_of(request));
         const auto job = TRY(parts_.engine.start_job(std::move(options), progress));
-        auto done = build_with(*job, request, client.get(), response, stop);
-        if (!done) job->export_after_failure();
-        return done;
+        TRY(job->expect_failure(TRY(exports_of(request, {}))));
+        const auto done = build_with(*job, request, client.get(), response, stop);
+        if (done) return {};
+        Error error = done.error();
+        job->export_after_failure(error);
+        return error;
     }
 
     Result<> build_with(engine::BuildJob& job, const v1::SolveRequest& request, const RemoteSession* client,
@@ -184,6 +186,7 @@ private:
         std::vector<TypedExporter> chosen;
         if (asks) chosen = TRY(find_exporters(*client, result, stop));
         const auto exports = TRY(exports_of(request, chosen));
+        if (!chosen.empty()) TRY(job.expect_failure(exports));
         const engine::ExportAnswer answer = TRY(job.export_result(result, exports, {}, stop));
         for (const auto& [platform, predicate] : answer.provenance)
             parts_.history.attach(request.ref(), platform, attest::kSlsa1, predicate);

@@ -355,10 +355,11 @@ Result<BuildResponse> Build::run() {
     }
     if (request_.context.kind == ContextSpec::Kind::tar_stream)
         TRY(job.unpack_tar_context(request_.context.tar_fd, stop_));
+    TRY(job.expect_failure(request_.exports));
     auto solved = job.solve({.definition = {}, .frontend = "dockerfile.v0", .options = options_, .inputs = {}}, stop_);
-    // Caches that are wanted even of a build that fails.
-    const auto rescue = [&](const Error& error) {
-        if (const auto named = name_caches(job.export_after_failure()); !named)
+    // What is wanted even of a build that fails.
+    const auto rescue = [&](Error error) {
+        if (const auto named = name_caches(job.export_after_failure(error)); !named)
             return error.with_hint("cache of what has finished: " + named.error().to_string());
         return error;
     };

@@ -194,10 +194,15 @@ public:
     // Must end before the job.
     virtual Result<std::unique_ptr<Container>> start_container(ContainerSpec spec, Stop stop) = 0;
 
-    // The build has failed or was interrupted: caches that are wanted even then (on-failure=true) are written, with
-    // what has finished. What fails is told. Call once, at the end; nothing of the job may be running.
-    virtual ExportAnswer export_after_failure() = 0;
-    // Every export gets the whole result; in order. Caches are written beside the first push.
+    // Exports with on-failure=true among these, in the place of earlier ones: the files of the first step that fails
+    // from here on are kept for them.
+    virtual Result<> expect_failure(const std::vector<ExportSpec>& exports) = 0;
+    // The build has failed or was interrupted: files of the step that failed are brought out, and caches that are
+    // wanted even then (on-failure=true) are written, with what has finished. What fails is told, and of files as a
+    // hint of `error`. Call once, at the end; nothing of the job may be running.
+    virtual ExportAnswer export_after_failure(Error& error) = 0;
+    // Every export gets the whole result; in order, but for those of a failure. Caches are written beside the first
+    // push.
     virtual Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                                const std::vector<std::string>& tags, Stop stop) = 0;
 };

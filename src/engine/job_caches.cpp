@@ -271,20 +271,21 @@ LocalJob::CacheContent LocalJob::finished_content() {
 // The user waits, or has gone: a place that does not answer must not keep what has ended already.
 constexpr std::chrono::minutes kMostAfterFailure{10};
 
-ExportAnswer LocalJob::export_after_failure() {
+ExportAnswer LocalJob::export_after_failure(Error& error) {
     ExportAnswer answer;
-    std::vector<const CacheSpec*> wanted;
-    for (const auto& spec : options_.cache_exports) {
-        if (is_wanted_of_failure(spec)) wanted.push_back(&spec);
-    }
-    // One that was begun has failed itself, or is whole.
-    if (wanted.empty() || caches_begun_) return answer;
     StopSource late;
     const std::jthread timer([&late](const std::stop_token& ended) {
         Guarded<bool> never;
         never.lock().wait_for(ended, kMostAfterFailure, [] { return false; });
         if (!ended.stop_requested()) late.request_stop();
     });
+    export_failed_files(error, late.get_token());
+    std::vector<const CacheSpec*> wanted;
+    for (const auto& spec : options_.cache_exports) {
+        if (is_wanted_of_failure(spec)) wanted.push_back(&spec);
+    }
+    // One that was begun has failed itself, or is whole.
+    if (wanted.empty() || caches_begun_) return answer;
     const CacheContent content = finished_content();
     for (const CacheSpec* spec : wanted) {
         Activity activity(progress_, engine_.clock_,

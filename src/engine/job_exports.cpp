@@ -650,33 +650,30 @@ Result<> LocalJob::check_sizes(const FrontendResult& result, const std::vector<E
     return {};
 }
 
-Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
-                                             const std::vector<std::string>& tags, Stop stop) {
-    std::vector<ExportSpec> usual;
-    std::vector<FailureExport> on_failure;
+Result<> LocalJob::expect_failure(const std::vector<ExportSpec>& exports) {
+    on_failure_.clear();
     for (const auto& spec : exports) {
-        if (spec.attrs.contains("on-failure")) {
-            on_failure.push_back(TRY(failure_export_of(spec)));
-        } else {
-            usual.push_back(spec);
-        }
+        if (spec.attrs.contains("on-failure")) on_failure_.push_back(TRY(failure_export_of(spec)));
     }
-    if (!on_failure.empty()) workshop_->want_failed_step();
-    auto answer = export_usual(result, usual, tags, stop);
+    if (!on_failure_.empty()) workshop_->want_failed_step();
+    return {};
+}
+
+void LocalJob::export_failed_files(Error& error, const Stop& stop) {
     const auto failed = workshop_->failed_step();
-    if (answer || !failed) return answer;
-    Error error = answer.error();
-    for (const auto& wanted : on_failure) {
+    if (!failed) return;
+    for (const auto& wanted : on_failure_) {
         const auto done = export_failure(failed->files, failed->name, wanted, stop);
         // The step's own error is what counts.
         if (!done) error = error.with_hint(fmt::format("files of the failed step: {}", done.error().to_string()));
     }
-    return error;
 }
 
-Result<ExportAnswer> LocalJob::export_usual(const FrontendResult& result, const std::vector<ExportSpec>& exports,
-                                            const std::vector<std::string>& tags, const Stop& stop) {
+Result<ExportAnswer> LocalJob::export_result(const FrontendResult& result, const std::vector<ExportSpec>& all,
+                                             const std::vector<std::string>& tags, Stop stop) {
     ExportAnswer answer;
+    std::vector<ExportSpec> exports = all;
+    std::erase_if(exports, [](const auto& spec) { return spec.attrs.contains("on-failure"); });
     TRY(check_sizes(result, exports, tags, stop));
     CacheWriting caches(*this, result, stop);
     const auto begin_caches = [&] { caches.begin(); };

@@ -62,7 +62,8 @@ public:
     Result<std::unique_ptr<Container>> start_container(ContainerSpec spec, Stop stop) override;
     Result<ExportAnswer> export_result(const FrontendResult& result, const std::vector<ExportSpec>& exports,
                                        const std::vector<std::string>& tags, Stop stop) override;
-    ExportAnswer export_after_failure() override;
+    Result<> expect_failure(const std::vector<ExportSpec>& exports) override;
+    ExportAnswer export_after_failure(Error& error) override;
 
     [[nodiscard]] Workshop& workshop() { return *workshop_; }
     // A tar of a build context that is standard input, as the local contexts "context" and "dockerfile".
@@ -167,8 +168,7 @@ private:
         int client_exporter = -1;
     };
     static Result<FailureExport> failure_export_of(const ExportSpec& spec);
-    Result<ExportAnswer> export_usual(const FrontendResult& result, const std::vector<ExportSpec>& exports,
-                                      const std::vector<std::string>& tags, const Stop& stop);
+    void export_failed_files(Error& error, const Stop& stop);
     Result<> export_failure(const store::Chain& files, const std::string& step, const FailureExport& wanted,
                             const Stop& stop);
     struct Exporting;
@@ -262,6 +262,7 @@ private:
     Guarded<std::set<CacheSpec>> imported_;
     Guarded<std::map<ResultRef, Asked>> asked_;
     // What was asked for so far, when a failure is to leave a cache of it.
+    std::vector<FailureExport> on_failure_;
     Guarded<std::vector<ResultRef>> asked_for_;
     std::atomic<bool> caches_begun_ = false;
     Guarded<std::map<ResultRef, std::vector<Scan>>> scans_;
