@@ -161,6 +161,16 @@ why::Redactor StepNotes::redactor_of(const Plan& plan, const std::map<std::strin
     return redactor().knowing(std::move(secrets));
 }
 
+std::shared_ptr<StepText> StepNotes::text_of(const Plan& plan) {
+    std::map<std::string, std::string> arguments = *arguments_.lock();
+    auto kept = plan.text.lock();
+    if (*kept == nullptr || (*kept)->arguments() != arguments) {
+        why::Redactor redactor = redactor_of(plan, arguments);
+        *kept = std::make_shared<StepText>(plan, std::move(arguments), std::move(redactor));
+    }
+    return *kept;
+}
+
 why::Ingredients StepNotes::ingredients_of(const Step& step, StepText& text) {
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
     why::Ingredients out{.builder = COOPER_VERSION,
@@ -231,9 +241,8 @@ Result<> StepNotes::add_files(const Step& step, const why::Ingredients& ingredie
 
 Result<StepNotes::Begun> StepNotes::begin(const Step& step, solver::OpContext& context) {
     const llb::LoadedVertex& vertex = step.plan.graph.vertices[step.index];
-    const std::map<std::string, std::string> arguments = *arguments_.lock();
-    const why::Redactor redactor = redactor_of(step.plan, arguments);
-    StepText text(step.plan, arguments, redactor);
+    const std::shared_ptr<StepText> text_of_plan = text_of(step.plan);
+    StepText& text = *text_of_plan;
     Begun begun{ingredients_of(step, text)};
     if (begun.ingredients.kind == "local") return begun;
     if (const auto added = add_files(step, begun.ingredients, context); !added) {

@@ -109,6 +109,7 @@ private:
     const why::Redactor& redactor();
     // Which also knows what this build's arguments and variables hide.
     why::Redactor redactor_of(const Plan& plan, const std::map<std::string, std::string>& arguments);
+    std::shared_ptr<StepText> text_of(const Plan& plan);
     why::Ingredients ingredients_of(const Step& step, StepText& text);
     Result<> add_files(const Step& step, const why::Ingredients& ingredients, solver::OpContext& context);
     Found explain(const Step& step, const why::Ingredients& now, StepText& text, solver::OpContext& context);

@@ -54,8 +54,19 @@ std::string unquoted(std::string_view text) {
 
 }  // namespace
 
-StepText::StepText(const Plan& plan, const std::map<std::string, std::string>& arguments, const why::Redactor& redactor)
-    : plan_(plan), arguments_(arguments), redactor_(redactor) {}
+StepText::StepText(const Plan& plan, std::map<std::string, std::string> arguments, why::Redactor redactor)
+    : plan_(plan), arguments_(std::move(arguments)), redactor_(std::move(redactor)) {
+    if (!plan.definition.source) return;
+    for (const auto& info : plan.definition.source->infos) {
+        std::vector<std::string_view>& lines = lines_[&info];
+        std::string_view rest = info.data;
+        while (!rest.empty()) {
+            const std::size_t end = rest.find('\n');
+            lines.push_back(trim(rest.substr(0, end)));
+            rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+        }
+    }
+}
 
 const llb::SourceInfo* StepText::file_of(const llb::LoadedVertex& vertex) const {
     if (vertex.locations.empty() || !plan_.definition.source) return nullptr;
@@ -69,15 +80,12 @@ std::string StepText::text_of(const llb::LoadedVertex& vertex) const {
     const auto shown = [&] { return redactor_.text(why::place_of(vertex.name).text); };
     const llb::SourceInfo* file = file_of(vertex);
     if (file == nullptr) return shown();
-    const auto [first, last] = std::pair(vertex.locations.front().first_line, vertex.locations.front().last_line);
+    const std::vector<std::string_view>& lines = lines_.at(file);
+    const int first = std::max(vertex.locations.front().first_line, 1);
+    const int last = std::min(vertex.locations.front().last_line, static_cast<int>(lines.size()));
     std::string text;
-    int number = 0;
-    std::string_view rest = file->data;
-    while (!rest.empty() && number < last) {
-        const std::size_t end = rest.find('\n');
-        std::string_view line = trim(rest.substr(0, end));
-        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-        if (++number < first) continue;
+    for (int number = first; number <= last; ++number) {
+        std::string_view line = lines[static_cast<std::size_t>(number) - 1];
         if (line.starts_with('#') && number != first) continue;
         if (line.ends_with('\\')) line = trim(line.substr(0, line.size() - 1));
         if (!text.empty() && !line.empty()) text += ' ';
@@ -87,14 +95,16 @@ std::string StepText::text_of(const llb::LoadedVertex& vertex) const {
 }
 
 const std::set<std::string>& StepText::all_texts() {
-    if (texts_.empty()) {
-        for (const auto& vertex : plan_.graph.vertices) texts_.insert(text_of(vertex));
+    auto texts = texts_.lock();
+    if (texts->empty()) {
+        for (const auto& vertex : plan_.graph.vertices) texts->insert(text_of(vertex));
     }
-    return texts_;
+    return *texts;
 }
 
 const dockerfile::ParsedFile* StepText::parsed(const llb::SourceInfo& file) {
-    auto [at, is_new] = parsed_.try_emplace(&file);
+    auto all = parsed_.lock();
+    const auto [at, is_new] = all->try_emplace(&file);
     if (is_new && (file.language == "Dockerfile" || file.language.empty())) {
         if (auto parsed = dockerfile::parse(file.data, file.filename)) at->second = std::move(*parsed);
     }
