@@ -34,13 +34,17 @@ public:
     void cancel() override { context_.TryCancel(); }
 
 private:
+    // The first write takes the call's metadata along, and gRPC ends it only when these are sent: it cannot wait.
     Result<> write_with(std::string_view message, bool ahead) {
-        if (stream_.Write(detail::to_buffer(message), detail::how_to_write(ahead))) return {};
+        const bool waits = ahead && begun_;
+        begun_ = true;
+        if (stream_.Write(detail::to_buffer(message), detail::how_to_write(waits))) return {};
         return fail(Code::cancelled, Blame::world, "the peer ended the call");
     }
 
     grpc::ServerContext& context_;
     Stream& stream_;
+    bool begun_ = false;  // of the writing thread
 };
 
 class RawService final : public grpc::Service {
