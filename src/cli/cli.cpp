@@ -191,6 +191,31 @@ Error ask_daemon(const std::string& command, const std::vector<char*>& words, in
     return become_client("buildctl", std::move(arguments));
 }
 
+bool takes_value(const CLI::App& app, const std::string& name) {
+    const CLI::Option* option = app.get_option_no_throw(name);
+    return option != nullptr && option->get_items_expected_min() > 0;
+}
+
+// The first word that is an option for nobody here: behind "--", or a word of the program that is to be run.
+int end_of_options(const CLI::App& app, int argc, char** argv, int at) {
+    for (int i = 1; i < argc; ++i) {
+        const std::string word = argv[i];
+        if (i == at) continue;
+        if (word == "--") return i;
+        if (word == "-" || !word.starts_with('-')) {
+            if (app.get_positionals_at_end()) return i;
+        } else if (word.starts_with("--")) {
+            if (takes_value(app, word)) ++i;
+        } else {
+            // "-it", "-eNAME=VALUE", "-e NAME=VALUE"
+            std::size_t letter = 1;
+            while (letter < word.size() && !takes_value(app, std::string("-") + word[letter])) ++letter;
+            if (letter + 1 == word.size()) ++i;
+        }
+    }
+    return argc;
+}
+
 int run_command(const Command& command, int argc, char** argv, int at, StopSource& source, RemoteBuilder* remote) {
     GlobalOptions global;
     CLI::App app(command.summary, "cooper " + command.name);
@@ -199,14 +224,14 @@ int run_command(const Command& command, int argc, char** argv, int at, StopSourc
     const Action action = command.setup(app);
     if (!command.examples.empty()) app.footer("Examples:\n" + command.examples);
     std::vector<std::string> words;  // CLI11 wants them reversed
+    const int end = end_of_options(app, argc, argv, at);
     for (int i = argc - 1; i >= 1; --i) {
         if (i == at) continue;
         std::string word = argv[i];
         // "--sbom=" is an empty value; CLI11 would take the next word for it.
-        if (word.starts_with("--") && word.find('=') == word.size() - 1) {
+        if (i < end && word.starts_with("--") && word.find('=') == word.size() - 1) {
             word.pop_back();
-            const CLI::Option* option = app.get_option_no_throw(word);
-            if (option != nullptr && option->get_items_expected_min() > 0) {
+            if (takes_value(app, word)) {
                 words.emplace_back();
             } else {
                 word += '=';
